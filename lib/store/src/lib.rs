@@ -1,0 +1,16 @@
+//! The data directory: where everything lies, and the few ways in which anything there may change.
+//!
+//! Invariants: a record is replaced whole or not at all ([`Store::replace`]); a thing comes into being by one rename
+//! that never overwrites ([`Store::commit_new`]); a thing goes away by a rename into the trash, then deletion
+//! ([`Store::discard`]). Each of these is on disk when the call returns. After a failed fsync the store refuses every
+//! further write: memory may no longer match the disk. This crate knows no HTTP, VMM, image format or network.
+
+mod disk;
+mod layout;
+mod lock;
+mod store;
+
+pub use disk::{Disk, HostDisk};
+pub use layout::{InstancePaths, Layout, LayoutError, RUN_NAME_LENGTH};
+pub use lock::{DirectoryLock, LockError};
+pub use store::{Store, StoreError};

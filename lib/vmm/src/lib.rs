@@ -1,0 +1,96 @@
+//! Virtual machine monitors behind one trait: [`Vmm`] starts and finds VMM processes, [`VmHandle`] drives one.
+//!
+//! Invariants: a VMM is a process of its own session with its output in files, so it outlives the daemon; it holds no
+//! capability; it outlives its guest, so that the way a guest ended can be read later. What only one driver can do is a
+//! flag in [`Capabilities`], never a method that fails at random. This crate knows no records, images or network
+//! devices beyond a TAP's name.
+
+mod error;
+mod model;
+
+pub use error::{Effect, VmmError};
+pub use model::{
+    Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, VmEvent, VmSpec, VmState, VmmProcess,
+};
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+/// A driver: starts VMM processes and finds those that are alive.
+#[async_trait]
+pub trait Vmm: Send + Sync + std::fmt::Debug {
+    /// Which VMM this is.
+    fn hypervisor(&self) -> Hypervisor;
+
+    /// The VMM's version, as its binary tells it.
+    fn version(&self) -> &str;
+
+    /// What it can do beyond the common verbs.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Starts a VMM process that holds no booted VM, and waits until it answers.
+    ///
+    /// # Errors
+    /// [`VmmError`]; no process is left behind.
+    async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError>;
+
+    /// Takes up a process that an earlier daemon started: same pid, start time and boot id. `None` when that process
+    /// is gone. A process that is there but does not answer is still adopted: it can be killed.
+    ///
+    /// # Errors
+    /// [`VmmError`] when the process can neither be adopted nor said to be gone.
+    async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError>;
+}
+
+/// One VMM process. Calls are serialised inside; every call has a deadline of its own.
+#[async_trait]
+pub trait VmHandle: Send + Sync + std::fmt::Debug {
+    /// What identifies the process.
+    fn process(&self) -> &VmmProcess;
+
+    /// The state that the VMM reports.
+    ///
+    /// # Errors
+    /// [`VmmError`]; an unreachable VMM says nothing about the guest.
+    async fn state(&self) -> Result<VmState, VmmError>;
+
+    /// Makes the VM of the launch: `Empty` to `Created`. Already created is a success.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    async fn create(&self) -> Result<(), VmmError>;
+
+    /// Boots the VM: `Created` or `Shutdown` to `Running`.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    async fn boot(&self) -> Result<(), VmmError>;
+
+    /// Connects to the guest's agent: a stream on which the agent protocol can begin. Connecting does not mean that
+    /// the guest listens: the handshake does.
+    ///
+    /// # Errors
+    /// [`VmmError`], retryable while the guest is not yet listening.
+    async fn connect_agent(&self) -> Result<UnixStream, VmmError>;
+
+    /// Ends the VMM in order (the guest is not asked), and waits until the process is gone: asked, then terminated,
+    /// then killed. Gone already is a success.
+    ///
+    /// # Errors
+    /// [`VmmError`] when the process is still there after all that.
+    async fn quit(&self) -> Result<(), VmmError>;
+
+    /// Kills the VMM at once and waits until the process is gone.
+    ///
+    /// # Errors
+    /// [`VmmError`] when the process is still there after SIGKILL.
+    async fn kill(&self) -> Result<(), VmmError>;
+
+    /// Everything that happens from now on, ending with [`VmEvent::Exited`]. One receiver per handle: the second call
+    /// returns `None`. Events of this generation that happened before an adoption are delivered first where the driver
+    /// can still read them.
+    fn events(&self) -> Option<mpsc::Receiver<VmEvent>>;
+}
