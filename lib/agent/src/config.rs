@@ -104,7 +104,10 @@ impl GuestConfig {
         }
         let length = u64::from_le_bytes(length.try_into().map_err(|_| ConfigDiskError::Magic)?);
         let wrong = ConfigDiskError::Length { length, limit: rest.len().min(MAX_CONFIG_BYTES) };
-        let json = usize::try_from(length).ok().filter(|length| *length <= MAX_CONFIG_BYTES).and_then(|length| rest.get(..length));
+        let json = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_CONFIG_BYTES)
+            .and_then(|length| rest.get(..length));
         serde_json::from_slice(json.ok_or(wrong)?).map_err(ConfigDiskError::Parse)
     }
 }

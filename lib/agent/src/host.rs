@@ -1,0 +1,185 @@
+//! The host's side of the agent channel: one conversation over a byte stream.
+//!
+//! Invariant: whatever the guest sends, a conversation holds at most one frame and one read in memory, and gives up
+//! after [`MAX_NOISE`] bytes that mean nothing. Knows no VMM, no record and no retry policy: whoever opened the stream
+//! decides when to try again.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::frame::{Decoder, FrameError, encode};
+use crate::message::{GuestMessage, HostMessage, PROTOCOL_VERSION};
+
+/// How many bytes without meaning a guest may send in one conversation: several times what a virtio-serial port can
+/// hold back from an earlier client.
+pub const MAX_NOISE: usize = 4 << 20;
+
+/// How long one message to the guest may take to leave.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an unanswered `Hello` stands before it is said again: the guest may have taken the first one for the rest
+/// of a frame that an earlier client left unfinished.
+const HELLO_INTERVAL: Duration = Duration::from_millis(500);
+
+const CONTROL_STREAM: u16 = 0;
+const READ_BYTES: usize = 8 << 10;
+
+/// Why a conversation with a guest failed. After any of these the client is to be dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The stream ended: the guest or its VMM is gone, or the guest does not listen yet.
+    #[error("the agent channel is closed")]
+    Closed,
+    /// The guest did not answer `Hello` in time: it does not listen yet, or someone else has the channel.
+    #[error("the guest's agent did not answer within {0:?}")]
+    Handshake(Duration),
+    /// The guest does not take what is sent.
+    #[error("the guest's agent did not take a message within {SEND_TIMEOUT:?}")]
+    Send,
+    /// An earlier message was cancelled half way: what follows would not be understood.
+    #[error("an earlier message to the guest's agent was cut short")]
+    Interrupted,
+    /// The guest sends bytes without meaning.
+    #[error("the guest sent more than {MAX_NOISE} bytes without meaning")]
+    Noise,
+    /// A message cannot be written as JSON.
+    #[error("encode a message to the guest")]
+    Encode(#[source] serde_json::Error),
+    /// A message is larger than a frame.
+    #[error("frame a message to the guest")]
+    Frame(#[source] FrameError),
+    /// The stream failed.
+    #[error("talk to the guest's agent")]
+    Io(#[source] io::Error),
+}
+
+/// One conversation with a guest's agent, begun and answered.
+#[derive(Debug)]
+pub struct AgentClient<S = UnixStream> {
+    stream: S,
+    decoder: Decoder,
+    /// Bytes received since the last message that meant something.
+    noise: usize,
+    guest_version: u32,
+    /// A write is under way, or was cut short.
+    writing: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
+    /// Begins a conversation: says `Hello` and drops everything until the guest's answer to it.
+    ///
+    /// # Errors
+    /// [`AgentError::Handshake`] after `timeout`; [`AgentError::Closed`] at once when the guest does not listen.
+    pub async fn handshake(stream: S, timeout: Duration) -> Result<Self, AgentError> {
+        let nonce = RandomState::new().hash_one(std::process::id());
+        let deadline = Instant::now() + timeout;
+        let mut client = Self { stream, decoder: Decoder::default(), noise: 0, guest_version: 0, writing: false };
+        let outcome = timeout_at(deadline, client.greet(nonce)).await;
+        outcome.map_err(|_| AgentError::Handshake(timeout))??;
+        Ok(client)
+    }
+
+    async fn greet(&mut self, nonce: u64) -> Result<(), AgentError> {
+        loop {
+            self.send(&HostMessage::Hello { version: PROTOCOL_VERSION, nonce }).await?;
+            // Cancel-safe: `answer_to` keeps what it read in the decoder.
+            if let Ok(answer) = timeout_at(Instant::now() + HELLO_INTERVAL, self.answer_to(nonce)).await {
+                self.guest_version = answer?;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn answer_to(&mut self, nonce: u64) -> Result<u32, AgentError> {
+        loop {
+            match self.any_message().await? {
+                GuestMessage::Hello { version, nonce: answered } if answered == nonce => {
+                    self.noise = 0;
+                    return Ok(version);
+                }
+                GuestMessage::Hello { .. } | GuestMessage::Started { .. } | GuestMessage::Exited { .. } => {}
+            }
+        }
+    }
+
+    /// The protocol version that the guest speaks.
+    #[must_use]
+    pub fn guest_version(&self) -> u32 {
+        self.guest_version
+    }
+
+    /// The guest's next message. Cancel-safe: nothing is lost when the future is dropped.
+    ///
+    /// A message may come again: `Started` and `Exited` are facts, not events.
+    ///
+    /// # Errors
+    /// [`AgentError::Closed`] when the stream has ended, [`AgentError::Noise`] when the guest sends nonsense.
+    pub async fn next(&mut self) -> Result<GuestMessage, AgentError> {
+        loop {
+            match self.any_message().await? {
+                // The answer to a `Hello` that was said twice.
+                GuestMessage::Hello { .. } => {}
+                message @ (GuestMessage::Started { .. } | GuestMessage::Exited { .. }) => {
+                    self.noise = 0;
+                    return Ok(message);
+                }
+            }
+        }
+    }
+
+    /// Says something to the guest. Not cancel-safe: a client whose `send` was dropped half way refuses to send again.
+    ///
+    /// # Errors
+    /// [`AgentError::Send`] when the guest does not take it within [`SEND_TIMEOUT`].
+    pub async fn send(&mut self, message: &HostMessage) -> Result<(), AgentError> {
+        if self.writing {
+            return Err(AgentError::Interrupted);
+        }
+        let json = serde_json::to_vec(message).map_err(AgentError::Encode)?;
+        let frame = encode(CONTROL_STREAM, &json).map_err(AgentError::Frame)?;
+        self.writing = true;
+        let written = tokio::time::timeout(SEND_TIMEOUT, self.stream.write_all(&frame)).await;
+        written.map_err(|_| AgentError::Send)?.map_err(closed_or_io)?;
+        self.writing = false;
+        Ok(())
+    }
+
+    /// The next control message of any kind. What is none (an unknown stream, a message of a later version) is skipped
+    /// and counted.
+    async fn any_message(&mut self) -> Result<GuestMessage, AgentError> {
+        loop {
+            while let Some((stream, payload)) = self.decoder.next_frame() {
+                if stream != CONTROL_STREAM {
+                    continue;
+                }
+                if let Ok(message) = serde_json::from_slice(&payload) {
+                    return Ok(message);
+                }
+            }
+            if self.noise > MAX_NOISE {
+                return Err(AgentError::Noise);
+            }
+            let mut bytes = [0; READ_BYTES];
+            // Cancel-safe: a dropped read has taken nothing, and nothing is awaited between the read and the push.
+            let count = self.stream.read(&mut bytes).await.map_err(closed_or_io)?;
+            let read = bytes.get(..count).filter(|read| !read.is_empty()).ok_or(AgentError::Closed)?;
+            self.noise += count;
+            self.decoder.push(read);
+        }
+    }
+}
+
+fn closed_or_io(error: io::Error) -> AgentError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => AgentError::Closed,
+        _ => AgentError::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
