@@ -175,9 +175,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
 }
 
 fn closed_or_io(error: io::Error) -> AgentError {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => AgentError::Closed,
-        _ => AgentError::Io(error),
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) {
+        AgentError::Closed
+    } else {
+        AgentError::Io(error)
     }
 }
 
