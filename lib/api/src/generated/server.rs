@@ -1,0 +1,941 @@
+//! Operations, traits and routes. Generated from `openapi.yaml` by `make generate`: do not edit.
+
+#![allow(clippy::all, clippy::unwrap_used, clippy::cast_possible_truncation, unused_qualifications)]
+
+use std::future::Future;
+use std::sync::Arc;
+use super::{rules, types};
+use crate::input::FromInput;
+use crate::reply::IntoReply;
+use crate::router::Routes;
+use crate::{Cx, Input, Operation, Problem, Reply, Runtime};
+mod operations {
+    use crate::Operation;
+    pub(super) const GET_HEALTH: Operation = Operation {
+        id: "get_health",
+        method: "GET",
+        path: "/health",
+        auth: false,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
+    };
+    pub(super) const GET_READINESS: Operation = Operation {
+        id: "get_readiness",
+        method: "GET",
+        path: "/readyz",
+        auth: false,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[200u16, 400u16, 403u16, 406u16, 500u16, 503u16],
+    };
+    pub(super) const GET_SPEC_YAML: Operation = Operation {
+        id: "get_spec_yaml",
+        method: "GET",
+        path: "/spec.yaml",
+        auth: false,
+        query: &[],
+        produces: &["application/yaml"],
+        consumes: None,
+        statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
+    };
+    pub(super) const GET_SPEC_JSON: Operation = Operation {
+        id: "get_spec_json",
+        method: "GET",
+        path: "/spec.json",
+        auth: false,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
+    };
+    pub(super) const LIST_IMAGES: Operation = Operation {
+        id: "list_images",
+        method: "GET",
+        path: "/images",
+        auth: true,
+        query: &["limit", "cursor", "label"],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[200u16, 400u16, 401u16, 403u16, 406u16, 429u16, 500u16, 503u16],
+    };
+    pub(super) const CREATE_IMAGE: Operation = Operation {
+        id: "create_image",
+        method: "POST",
+        path: "/images",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: Some("application/json"),
+        statuses: &[
+            200u16, 201u16, 202u16, 400u16, 401u16, 403u16, 406u16, 408u16, 409u16,
+            413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const IMPORT_IMAGE: Operation = Operation {
+        id: "import_image",
+        method: "POST",
+        path: "/images/import",
+        auth: true,
+        query: &["name", "id"],
+        produces: &["application/json"],
+        consumes: Some("application/x-tar"),
+        statuses: &[
+            200u16, 201u16, 400u16, 401u16, 403u16, 406u16, 408u16, 409u16, 413u16,
+            415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const GET_IMAGE: Operation = Operation {
+        id: "get_image",
+        method: "GET",
+        path: "/images/{image_id}",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
+        ],
+    };
+    pub(super) const DELETE_IMAGE: Operation = Operation {
+        id: "delete_image",
+        method: "DELETE",
+        path: "/images/{image_id}",
+        auth: true,
+        query: &[],
+        produces: &[],
+        consumes: None,
+        statuses: &[
+            204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 412u16, 429u16, 500u16,
+            503u16,
+        ],
+    };
+    pub(super) const LIST_INSTANCES: Operation = Operation {
+        id: "list_instances",
+        method: "GET",
+        path: "/instances",
+        auth: true,
+        query: &["limit", "cursor", "label", "state", "image"],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[200u16, 400u16, 401u16, 403u16, 406u16, 429u16, 500u16, 503u16],
+    };
+    pub(super) const CREATE_INSTANCE: Operation = Operation {
+        id: "create_instance",
+        method: "POST",
+        path: "/instances",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: Some("application/json"),
+        statuses: &[
+            200u16, 201u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16,
+            413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const GET_INSTANCE: Operation = Operation {
+        id: "get_instance",
+        method: "GET",
+        path: "/instances/{instance_id}",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
+        ],
+    };
+    pub(super) const DELETE_INSTANCE: Operation = Operation {
+        id: "delete_instance",
+        method: "DELETE",
+        path: "/instances/{instance_id}",
+        auth: true,
+        query: &["grace_seconds"],
+        produces: &[],
+        consumes: None,
+        statuses: &[
+            204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 412u16, 429u16, 500u16,
+            503u16, 507u16,
+        ],
+    };
+    pub(super) const GET_INSTANCE_LOGS: Operation = Operation {
+        id: "get_instance_logs",
+        method: "GET",
+        path: "/instances/{instance_id}/logs",
+        auth: true,
+        query: &["tail", "follow"],
+        produces: &["text/event-stream", "text/plain"],
+        consumes: None,
+        statuses: &[
+            200u16, 204u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16,
+            503u16,
+        ],
+    };
+}
+/// Every operation of the document; the router answers nothing else.
+pub const OPERATIONS: &[Operation] = &[
+    operations::GET_HEALTH,
+    operations::GET_READINESS,
+    operations::GET_SPEC_YAML,
+    operations::GET_SPEC_JSON,
+    operations::LIST_IMAGES,
+    operations::CREATE_IMAGE,
+    operations::IMPORT_IMAGE,
+    operations::GET_IMAGE,
+    operations::DELETE_IMAGE,
+    operations::LIST_INSTANCES,
+    operations::CREATE_INSTANCE,
+    operations::GET_INSTANCE,
+    operations::DELETE_INSTANCE,
+    operations::GET_INSTANCE_LOGS,
+];
+///The operations of `images`.
+pub trait ImagesApi: Send + Sync + 'static {
+    ///`GET /images`: List images in the order of their ids.
+    fn list_images(
+        &self,
+        cx: Cx,
+        request: ListImages,
+    ) -> impl Future<Output = Result<ListImagesReply, Problem>> + Send;
+    ///`POST /images`: Pull an image and make a bootable disk of it.
+    fn create_image(
+        &self,
+        cx: Cx,
+        request: CreateImage,
+    ) -> impl Future<Output = Result<CreateImageReply, Problem>> + Send;
+    ///`POST /images/import`: Make a bootable disk of an uploaded archive.
+    fn import_image(
+        &self,
+        cx: Cx,
+        request: ImportImage,
+    ) -> impl Future<Output = Result<ImportImageReply, Problem>> + Send;
+    ///`GET /images/{image_id}`: One image.
+    fn get_image(
+        &self,
+        cx: Cx,
+        request: GetImage,
+    ) -> impl Future<Output = Result<GetImageReply, Problem>> + Send;
+    ///`DELETE /images/{image_id}`: Delete an image that no instance needs.
+    fn delete_image(
+        &self,
+        cx: Cx,
+        request: DeleteImage,
+    ) -> impl Future<Output = Result<DeleteImageReply, Problem>> + Send;
+}
+///The operations of `instances`.
+pub trait InstancesApi: Send + Sync + 'static {
+    ///`GET /instances`: List instances in the order of their ids.
+    fn list_instances(
+        &self,
+        cx: Cx,
+        request: ListInstances,
+    ) -> impl Future<Output = Result<ListInstancesReply, Problem>> + Send;
+    ///`POST /instances`: Create an instance and start it.
+    fn create_instance(
+        &self,
+        cx: Cx,
+        request: CreateInstance,
+    ) -> impl Future<Output = Result<CreateInstanceReply, Problem>> + Send;
+    ///`GET /instances/{instance_id}`: One instance.
+    fn get_instance(
+        &self,
+        cx: Cx,
+        request: GetInstance,
+    ) -> impl Future<Output = Result<GetInstanceReply, Problem>> + Send;
+    ///`DELETE /instances/{instance_id}`: Stop an instance and remove all it had, from any state.
+    fn delete_instance(
+        &self,
+        cx: Cx,
+        request: DeleteInstance,
+    ) -> impl Future<Output = Result<DeleteInstanceReply, Problem>> + Send;
+    ///`GET /instances/{instance_id}/logs`: The guest's output.
+    fn get_instance_logs(
+        &self,
+        cx: Cx,
+        request: GetInstanceLogs,
+    ) -> impl Future<Output = Result<GetInstanceLogsReply, Problem>> + Send;
+}
+///The operations of `system`.
+pub trait SystemApi: Send + Sync + 'static {
+    ///`GET /health`: Whether the daemon answers at all.
+    fn get_health(
+        &self,
+        cx: Cx,
+        request: GetHealth,
+    ) -> impl Future<Output = Result<GetHealthReply, Problem>> + Send;
+    ///`GET /readyz`: Whether the host has what instances need, check by check.
+    fn get_readiness(
+        &self,
+        cx: Cx,
+        request: GetReadiness,
+    ) -> impl Future<Output = Result<GetReadinessReply, Problem>> + Send;
+    ///`GET /spec.yaml`: This document, byte for byte.
+    fn get_spec_yaml(
+        &self,
+        cx: Cx,
+        request: GetSpecYaml,
+    ) -> impl Future<Output = Result<GetSpecYamlReply, Problem>> + Send;
+    ///`GET /spec.json`: This document as JSON.
+    fn get_spec_json(
+        &self,
+        cx: Cx,
+        request: GetSpecJson,
+    ) -> impl Future<Output = Result<GetSpecJsonReply, Problem>> + Send;
+}
+/// All operations.
+pub trait Api: ImagesApi + InstancesApi + SystemApi {}
+impl<T: ImagesApi + InstancesApi + SystemApi> Api for T {}
+/// The routes of the document, and nothing else.
+pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
+    Routes::new(api, runtime)
+        .add(
+            &operations::GET_HEALTH,
+            |api: Arc<A>, cx: Cx, request: GetHealth| async move {
+                api.get_health(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_READINESS,
+            |api: Arc<A>, cx: Cx, request: GetReadiness| async move {
+                api.get_readiness(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_SPEC_YAML,
+            |api: Arc<A>, cx: Cx, request: GetSpecYaml| async move {
+                api.get_spec_yaml(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_SPEC_JSON,
+            |api: Arc<A>, cx: Cx, request: GetSpecJson| async move {
+                api.get_spec_json(cx, request).await
+            },
+        )
+        .add(
+            &operations::LIST_IMAGES,
+            |api: Arc<A>, cx: Cx, request: ListImages| async move {
+                api.list_images(cx, request).await
+            },
+        )
+        .add(
+            &operations::CREATE_IMAGE,
+            |api: Arc<A>, cx: Cx, request: CreateImage| async move {
+                api.create_image(cx, request).await
+            },
+        )
+        .add(
+            &operations::IMPORT_IMAGE,
+            |api: Arc<A>, cx: Cx, request: ImportImage| async move {
+                api.import_image(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_IMAGE,
+            |api: Arc<A>, cx: Cx, request: GetImage| async move {
+                api.get_image(cx, request).await
+            },
+        )
+        .add(
+            &operations::DELETE_IMAGE,
+            |api: Arc<A>, cx: Cx, request: DeleteImage| async move {
+                api.delete_image(cx, request).await
+            },
+        )
+        .add(
+            &operations::LIST_INSTANCES,
+            |api: Arc<A>, cx: Cx, request: ListInstances| async move {
+                api.list_instances(cx, request).await
+            },
+        )
+        .add(
+            &operations::CREATE_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: CreateInstance| async move {
+                api.create_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: GetInstance| async move {
+                api.get_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::DELETE_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: DeleteInstance| async move {
+                api.delete_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_INSTANCE_LOGS,
+            |api: Arc<A>, cx: Cx, request: GetInstanceLogs| async move {
+                api.get_instance_logs(cx, request).await
+            },
+        )
+        .build()
+}
+///What `GET /health` is asked.
+#[derive(Debug)]
+pub struct GetHealth {}
+impl FromInput for GetHealth {
+    async fn from_input(_input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {})
+    }
+}
+///What `GET /health` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetHealthReply {
+    ///200: It does.
+    Ok {
+        ///The body.
+        body: types::Health,
+    },
+}
+impl IntoReply for GetHealthReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+        }
+    }
+}
+///What `GET /readyz` is asked.
+#[derive(Debug)]
+pub struct GetReadiness {}
+impl FromInput for GetReadiness {
+    async fn from_input(_input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {})
+    }
+}
+///What `GET /readyz` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetReadinessReply {
+    ///200: Every required check passes.
+    Ok {
+        ///The body.
+        body: types::Readiness,
+    },
+    ///503: At least one required check fails; its remedy says what to do.
+    ServiceUnavailable {
+        ///The body.
+        body: types::Readiness,
+    },
+}
+impl IntoReply for GetReadinessReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+            Self::ServiceUnavailable { body } => Reply::json(503u16, &body),
+        }
+    }
+}
+///What `GET /spec.yaml` is asked.
+#[derive(Debug)]
+pub struct GetSpecYaml {}
+impl FromInput for GetSpecYaml {
+    async fn from_input(_input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {})
+    }
+}
+///What `GET /spec.yaml` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetSpecYamlReply {
+    ///200: The OpenAPI 3.1 document as it was written.
+    Ok {
+        ///The body.
+        body: bytes::Bytes,
+    },
+}
+impl IntoReply for GetSpecYamlReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::bytes(200u16, "application/yaml", body),
+        }
+    }
+}
+///What `GET /spec.json` is asked.
+#[derive(Debug)]
+pub struct GetSpecJson {}
+impl FromInput for GetSpecJson {
+    async fn from_input(_input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {})
+    }
+}
+///What `GET /spec.json` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetSpecJsonReply {
+    ///200: The same OpenAPI 3.1 document, converted.
+    Ok {
+        ///The body.
+        body: bytes::Bytes,
+    },
+}
+impl IntoReply for GetSpecJsonReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::bytes(200u16, "application/json", body),
+        }
+    }
+}
+///What `GET /images` is asked.
+#[derive(Debug)]
+pub struct ListImages {
+    ///The most items that one page may hold.
+    pub limit: u32,
+    ///Where to go on, from the `next_cursor` of the page before.
+    pub cursor: Option<crate::Cursor>,
+    ///Only items with this label, written `key=value`; repeated, with all of these.
+    pub label: Vec<crate::LabelFilter>,
+}
+impl FromInput for ListImages {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            limit: input.query("limit", &rules::LIST_IMAGES_LIMIT)?.unwrap_or(100),
+            cursor: input.query("cursor", &rules::LIST_IMAGES_CURSOR)?,
+            label: input.query_all("label", &rules::LIST_IMAGES_LABEL)?,
+        })
+    }
+}
+///What `GET /images` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ListImagesReply {
+    ///200: One page of images.
+    Ok {
+        ///The body.
+        body: types::ImageList,
+    },
+}
+impl IntoReply for ListImagesReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+        }
+    }
+}
+///What `POST /images` is asked.
+#[derive(Debug)]
+pub struct CreateImage {
+    ///`respond-async` asks not to wait for the work (RFC 7240); anything else is ignored.
+    pub prefer: Option<crate::Prefer>,
+    ///The body.
+    pub body: types::CreateImageRequest,
+}
+impl FromInput for CreateImage {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            prefer: input.header("Prefer", &rules::CREATE_IMAGE_PREFER)?,
+            body: input.json(&rules::CREATE_IMAGE_REQUEST).await?,
+        })
+    }
+}
+///What `POST /images` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum CreateImageReply {
+    ///200: The image was there already.
+    Ok {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The body.
+        body: types::Image,
+    },
+    ///201: The image is ready.
+    Created {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The path of the resource.
+        location: String,
+        ///The body.
+        body: types::Image,
+    },
+    ///202: The work goes on (`Prefer` asked not to wait for it).
+    Accepted {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The path of the resource.
+        location: String,
+        ///The body.
+        body: types::Image,
+    },
+}
+impl IntoReply for CreateImageReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+            Self::Created { etag, location, body } => {
+                Reply::json(201u16, &body)
+                    .header("etag", etag.as_str())
+                    .header("location", &location)
+            }
+            Self::Accepted { etag, location, body } => {
+                Reply::json(202u16, &body)
+                    .header("etag", etag.as_str())
+                    .header("location", &location)
+                    .header("preference-applied", "respond-async")
+            }
+        }
+    }
+}
+///What `POST /images/import` is asked.
+#[derive(Debug)]
+pub struct ImportImage {
+    ///The name to give the image; default is what the archive says.
+    pub name: Option<String>,
+    ///The id to give the image; default is made from the name.
+    pub id: Option<dataplane_types::ImageId>,
+    ///The body, as it arrives.
+    pub body: crate::BodyStream,
+}
+impl FromInput for ImportImage {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            name: input.query("name", &rules::IMPORT_IMAGE_NAME)?,
+            id: input.query("id", &rules::IMPORT_IMAGE_ID)?,
+            body: input.stream(),
+        })
+    }
+}
+///What `POST /images/import` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ImportImageReply {
+    ///200: The same content was there already under this id.
+    Ok {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The body.
+        body: types::Image,
+    },
+    ///201: The image is ready.
+    Created {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The path of the resource.
+        location: String,
+        ///The body.
+        body: types::Image,
+    },
+}
+impl IntoReply for ImportImageReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+            Self::Created { etag, location, body } => {
+                Reply::json(201u16, &body)
+                    .header("etag", etag.as_str())
+                    .header("location", &location)
+            }
+        }
+    }
+}
+///What `GET /images/{image_id}` is asked.
+#[derive(Debug)]
+pub struct GetImage {
+    ///The image's id.
+    pub image_id: dataplane_types::ImageId,
+}
+impl FromInput for GetImage {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            image_id: input.path("image_id", &rules::GET_IMAGE_IMAGE_ID)?,
+        })
+    }
+}
+impl GetImage {
+    ///The path `/images/{image_id}`.
+    #[must_use]
+    pub fn location(image_id: &dataplane_types::ImageId) -> String {
+        format!("/images/{image_id}")
+    }
+}
+///What `GET /images/{image_id}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetImageReply {
+    ///200: The image.
+    Ok {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The body.
+        body: types::Image,
+    },
+}
+impl IntoReply for GetImageReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+///What `DELETE /images/{image_id}` is asked.
+#[derive(Debug)]
+pub struct DeleteImage {
+    ///The image's id.
+    pub image_id: dataplane_types::ImageId,
+    ///Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for DeleteImage {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            image_id: input.path("image_id", &rules::DELETE_IMAGE_IMAGE_ID)?,
+            if_match: input.header("If-Match", &rules::DELETE_IMAGE_IF_MATCH)?,
+        })
+    }
+}
+///What `DELETE /images/{image_id}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum DeleteImageReply {
+    ///204: It is gone.
+    NoContent,
+}
+impl IntoReply for DeleteImageReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+///What `GET /instances` is asked.
+#[derive(Debug)]
+pub struct ListInstances {
+    ///The most items that one page may hold.
+    pub limit: u32,
+    ///Where to go on, from the `next_cursor` of the page before.
+    pub cursor: Option<crate::Cursor>,
+    ///Only items with this label, written `key=value`; repeated, with all of these.
+    pub label: Vec<crate::LabelFilter>,
+    ///Only instances in this state; repeated, in any of these.
+    pub state: Vec<types::InstanceState>,
+    ///Only instances of this image (its id).
+    pub image: Option<dataplane_types::ImageId>,
+}
+impl FromInput for ListInstances {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            limit: input.query("limit", &rules::LIST_INSTANCES_LIMIT)?.unwrap_or(100),
+            cursor: input.query("cursor", &rules::LIST_INSTANCES_CURSOR)?,
+            label: input.query_all("label", &rules::LIST_INSTANCES_LABEL)?,
+            state: input.query_all("state", &rules::LIST_INSTANCES_STATE)?,
+            image: input.query("image", &rules::LIST_INSTANCES_IMAGE)?,
+        })
+    }
+}
+///What `GET /instances` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ListInstancesReply {
+    ///200: One page of instances.
+    Ok {
+        ///The body.
+        body: types::InstanceList,
+    },
+}
+impl IntoReply for ListInstancesReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+        }
+    }
+}
+///What `POST /instances` is asked.
+#[derive(Debug)]
+pub struct CreateInstance {
+    ///The body.
+    pub body: types::CreateInstanceRequest,
+}
+impl FromInput for CreateInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            body: input.json(&rules::CREATE_INSTANCE_REQUEST).await?,
+        })
+    }
+}
+///What `POST /instances` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum CreateInstanceReply {
+    ///200: The same request was carried out before; this is the instance as it is now.
+    Ok {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The body.
+        body: types::Instance,
+    },
+    ///201: The instance exists and its virtual machine runs.
+    Created {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The path of the resource.
+        location: String,
+        ///The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for CreateInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+            Self::Created { etag, location, body } => {
+                Reply::json(201u16, &body)
+                    .header("etag", etag.as_str())
+                    .header("location", &location)
+            }
+        }
+    }
+}
+///What `GET /instances/{instance_id}` is asked.
+#[derive(Debug)]
+pub struct GetInstance {
+    ///The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+}
+impl FromInput for GetInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::GET_INSTANCE_INSTANCE_ID)?,
+        })
+    }
+}
+impl GetInstance {
+    ///The path `/instances/{instance_id}`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}")
+    }
+}
+///What `GET /instances/{instance_id}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetInstanceReply {
+    ///200: The instance.
+    Ok {
+        ///The version of the resource.
+        etag: crate::ETag,
+        ///The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for GetInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+///What `DELETE /instances/{instance_id}` is asked.
+#[derive(Debug)]
+pub struct DeleteInstance {
+    ///The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    ///How long the guest's program may take to end after its stop signal; 0 ends it at once.
+    pub grace_seconds: u32,
+    ///Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for DeleteInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::DELETE_INSTANCE_INSTANCE_ID)?,
+            grace_seconds: input
+                .query("grace_seconds", &rules::DELETE_INSTANCE_GRACE_SECONDS)?
+                .unwrap_or(10),
+            if_match: input.header("If-Match", &rules::DELETE_INSTANCE_IF_MATCH)?,
+        })
+    }
+}
+///What `DELETE /instances/{instance_id}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum DeleteInstanceReply {
+    ///204: It is gone.
+    NoContent,
+}
+impl IntoReply for DeleteInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+///What `GET /instances/{instance_id}/logs` is asked.
+#[derive(Debug)]
+pub struct GetInstanceLogs {
+    ///The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    ///How many of the last lines to begin with.
+    pub tail: u32,
+    ///Whether to go on with new lines as they come.
+    pub follow: bool,
+    ///The id of the last event that arrived.
+    pub last_event_id: Option<u64>,
+    ///What `Accept` asks for.
+    pub accept: GetInstanceLogsAccept,
+}
+impl FromInput for GetInstanceLogs {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input
+                .path("instance_id", &rules::GET_INSTANCE_LOGS_INSTANCE_ID)?,
+            tail: input.query("tail", &rules::GET_INSTANCE_LOGS_TAIL)?.unwrap_or(100),
+            follow: input
+                .query("follow", &rules::GET_INSTANCE_LOGS_FOLLOW)?
+                .unwrap_or(false),
+            last_event_id: input
+                .header("Last-Event-ID", &rules::GET_INSTANCE_LOGS_LAST_EVENT_ID)?,
+            accept: GetInstanceLogsAccept::of(input.accepted()),
+        })
+    }
+}
+impl GetInstanceLogs {
+    ///The path `/instances/{instance_id}/logs`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/logs")
+    }
+}
+///The media types of `GET /instances/{instance_id}/logs`, the default first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GetInstanceLogsAccept {
+    ///`text/event-stream`
+    EventStream,
+    ///`text/plain`
+    Plain,
+}
+impl GetInstanceLogsAccept {
+    fn of(media: &str) -> Self {
+        match media {
+            "text/plain" => Self::Plain,
+            _ => Self::EventStream,
+        }
+    }
+}
+///What `GET /instances/{instance_id}/logs` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetInstanceLogsReply {
+    ///200: The output, chosen by `Accept`; events are the default.
+    OkEventStream {
+        ///The body.
+        body: crate::SseStream,
+    },
+    ///200: The output, chosen by `Accept`; events are the default.
+    OkPlain {
+        ///The body.
+        body: crate::ByteStream,
+    },
+    ///204: There is nothing behind `Last-Event-ID`, and there will not be.
+    NoContent,
+}
+impl IntoReply for GetInstanceLogsReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::OkEventStream { body } => Reply::events(200u16, body),
+            Self::OkPlain { body } => Reply::stream(200u16, "text/plain", body),
+            Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}

@@ -1,0 +1,995 @@
+//! The wire types. Generated from `openapi.yaml` by `make generate`: do not edit.
+
+#![allow(clippy::all, clippy::unwrap_used, clippy::cast_possible_truncation, unused_qualifications)]
+
+///`CreateImageRequest`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct CreateImageRequest {
+    ///A name as container tools write it, with a tag or digest or neither.
+    pub name: ::std::string::String,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub id: ::std::option::Option<dataplane_types::ImageId>,
+    #[serde(default = "defaults::create_image_request_source")]
+    pub source: ImageSource,
+    ///Operating system, architecture and variant; default is the host's.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub platform: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub credentials: ::std::option::Option<RegistryCredentials>,
+    ///Free pairs for the caller's own order.
+    #[serde(
+        default,
+        skip_serializing_if = ":: std :: collections :: BTreeMap::is_empty"
+    )]
+    pub labels: ::std::collections::BTreeMap<
+        ::std::string::String,
+        ::std::string::String,
+    >,
+}
+///`CreateInstanceRequest`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct CreateInstanceRequest {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub id: ::std::option::Option<dataplane_types::InstanceId>,
+    ///Any text of one line; blanks and capitals are fine.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub name: ::std::option::Option<::std::string::String>,
+    ///The id, reference or digest of an image that is ready.
+    pub image: ::std::string::String,
+    #[serde(default = "defaults::default_u64::<u64, 1024>")]
+    pub memory_mb: u64,
+    ///Up to where memory may grow, at least `memory_mb`, which is the default. It is recorded and shown; growing up to it comes with live resize.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub memory_max_mb: ::std::option::Option<u64>,
+    #[serde(default = "defaults::default_u64::<u32, 2>")]
+    pub vcpus: u32,
+    ///Up to where vCPUs may grow, at least `vcpus`, which is the default. It is recorded and shown; growing up to it comes with live resize.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub max_vcpus: ::std::option::Option<u32>,
+    ///The size of the writable layer. It is thin, it takes only what is written.
+    #[serde(default = "defaults::default_u64::<u64, 10>")]
+    pub disk_gb: u64,
+    ///Environment variables of the program.
+    #[serde(
+        default,
+        skip_serializing_if = ":: std :: collections :: BTreeMap::is_empty"
+    )]
+    pub env: ::std::collections::BTreeMap<::std::string::String, ::std::string::String>,
+    ///In place of the image's; the image's `cmd` is then dropped. An empty list means none.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub entrypoint: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    ///In place of the image's.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cmd: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    ///A user, by name or number, and after a colon a group.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub user: ::std::option::Option<::std::string::String>,
+    ///An absolute path in the guest.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub working_dir: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub hostname: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub network: ::std::option::Option<NetworkConfig>,
+    ///Free pairs for the caller's own order.
+    #[serde(
+        default,
+        skip_serializing_if = ":: std :: collections :: BTreeMap::is_empty"
+    )]
+    pub labels: ::std::collections::BTreeMap<
+        ::std::string::String,
+        ::std::string::String,
+    >,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub hypervisor: ::std::option::Option<Hypervisor>,
+}
+///Trouble that something had, and when.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    pub code: ::std::string::String,
+    pub message: ::std::string::String,
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+///`Health`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    pub status: HealthStatus,
+}
+///`HealthStatus`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum HealthStatus {
+    #[serde(rename = "ok")]
+    Ok,
+}
+impl ::std::fmt::Display for HealthStatus {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Ok => f.write_str("ok"),
+        }
+    }
+}
+impl ::std::str::FromStr for HealthStatus {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "ok" => Ok(Self::Ok),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for HealthStatus {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for HealthStatus {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///`Hypervisor`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum Hypervisor {
+    #[serde(rename = "cloud-hypervisor")]
+    CloudHypervisor,
+    #[serde(rename = "qemu")]
+    Qemu,
+}
+impl ::std::fmt::Display for Hypervisor {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::CloudHypervisor => f.write_str("cloud-hypervisor"),
+            Self::Qemu => f.write_str("qemu"),
+        }
+    }
+}
+impl ::std::str::FromStr for Hypervisor {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "cloud-hypervisor" => Ok(Self::CloudHypervisor),
+            "qemu" => Ok(Self::Qemu),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for Hypervisor {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for Hypervisor {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///`Image`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    pub id: dataplane_types::ImageId,
+    ///A name as container tools write it, with a tag or digest or neither.
+    pub name: ::std::string::String,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub digest: ::std::option::Option<dataplane_types::Digest>,
+    ///The tag.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub version: ::std::option::Option<::std::string::String>,
+    pub status: ImageStatus,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub progress: ::std::option::Option<Progress>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub error: ::std::option::Option<Fault>,
+    ///What it takes on disk.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub size_bytes: ::std::option::Option<u64>,
+    ///Size of the disk image.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub virtual_size_bytes: ::std::option::Option<u64>,
+    ///Operating system, architecture and variant; default is the host's.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub platform: ::std::option::Option<::std::string::String>,
+    pub entrypoint: ::std::vec::Vec<::std::string::String>,
+    pub cmd: ::std::vec::Vec<::std::string::String>,
+    ///Environment variables of the program.
+    pub env: ::std::collections::BTreeMap<::std::string::String, ::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub working_dir: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub user: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub stop_signal: ::std::option::Option<::std::string::String>,
+    pub exposed_ports: ::std::vec::Vec<::std::string::String>,
+    ///Free pairs for the caller's own order.
+    pub labels: ::std::collections::BTreeMap<
+        ::std::string::String,
+        ::std::string::String,
+    >,
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+///`ImageList`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ImageList {
+    pub items: ::std::vec::Vec<Image>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub next_cursor: ::std::option::Option<crate::Cursor>,
+}
+///Where the image comes from.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ImageSource {
+    #[serde(rename = "registry")]
+    Registry,
+}
+impl ::std::fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Registry => f.write_str("registry"),
+        }
+    }
+}
+impl ::std::str::FromStr for ImageSource {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "registry" => Ok(Self::Registry),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for ImageSource {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for ImageSource {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::default::Default for ImageSource {
+    fn default() -> Self {
+        ImageSource::Registry
+    }
+}
+///`ImageStatus`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ImageStatus {
+    #[serde(rename = "pending")]
+    Pending,
+    #[serde(rename = "pulling")]
+    Pulling,
+    #[serde(rename = "converting")]
+    Converting,
+    #[serde(rename = "ready")]
+    Ready,
+    #[serde(rename = "failed")]
+    Failed,
+}
+impl ::std::fmt::Display for ImageStatus {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Pending => f.write_str("pending"),
+            Self::Pulling => f.write_str("pulling"),
+            Self::Converting => f.write_str("converting"),
+            Self::Ready => f.write_str("ready"),
+            Self::Failed => f.write_str("failed"),
+        }
+    }
+}
+impl ::std::str::FromStr for ImageStatus {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "pending" => Ok(Self::Pending),
+            "pulling" => Ok(Self::Pulling),
+            "converting" => Ok(Self::Converting),
+            "ready" => Ok(Self::Ready),
+            "failed" => Ok(Self::Failed),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for ImageStatus {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for ImageStatus {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///What another party said, for example a registry or the VMM.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct InnerError {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub code: ::std::option::Option<::std::string::String>,
+    pub message: ::std::string::String,
+}
+///`Instance`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    pub id: dataplane_types::InstanceId,
+    ///Its own for ever; an instance made again under the same id has another.
+    pub uuid: ::uuid::Uuid,
+    ///Any text of one line; blanks and capitals are fine.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub name: ::std::option::Option<::std::string::String>,
+    pub image: dataplane_types::ImageId,
+    pub image_digest: dataplane_types::Digest,
+    pub memory_mb: u64,
+    pub memory_max_mb: u64,
+    pub vcpus: u32,
+    pub max_vcpus: u32,
+    pub disk_gb: u64,
+    ///Environment variables of the program.
+    pub env: ::std::collections::BTreeMap<::std::string::String, ::std::string::String>,
+    pub entrypoint: ::std::vec::Vec<::std::string::String>,
+    pub cmd: ::std::vec::Vec<::std::string::String>,
+    ///`0` where neither request nor image names one.
+    pub user: ::std::string::String,
+    pub working_dir: ::std::string::String,
+    pub hostname: ::std::string::String,
+    pub network: NetworkConfig,
+    ///Free pairs for the caller's own order.
+    pub labels: ::std::collections::BTreeMap<
+        ::std::string::String,
+        ::std::string::String,
+    >,
+    pub hypervisor: Hypervisor,
+    pub hypervisor_version: ::std::string::String,
+    pub state: InstanceState,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub operation: ::std::option::Option<InstanceOperation>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub last_error: ::std::option::Option<Fault>,
+    ///Whether the guest's agent has said that its program runs.
+    pub ready: bool,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub private_ip: ::std::option::Option<::std::net::Ipv4Addr>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub mac: ::std::option::Option<dataplane_types::Mac>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub fqdn: ::std::option::Option<::std::string::String>,
+    ///What the program ended with; 128 and the signal's number when a signal ended it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub exit_code: ::std::option::Option<i32>,
+    pub has_snapshot: bool,
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub started_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub stopped_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    ///Grows with every change of the record.
+    pub generation: u64,
+}
+///`InstanceList`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceList {
+    pub items: ::std::vec::Vec<Instance>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub next_cursor: ::std::option::Option<crate::Cursor>,
+}
+///Work in progress.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceOperation {
+    pub kind: OperationKind,
+    pub id: ::std::string::String,
+    pub since: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+/**- `Created`: the VMM exists, the VM is not booted
+- `Running`: the VM runs
+- `Paused`: the VM is paused, its memory held
+- `Shutdown`: the guest has shut down, the VMM still exists
+- `Stopped`: no VMM, no snapshot
+- `Standby`: no VMM, a committed snapshot exists
+*/
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum InstanceState {
+    Created,
+    Running,
+    Paused,
+    Shutdown,
+    Stopped,
+    Standby,
+}
+impl ::std::fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Created => f.write_str("Created"),
+            Self::Running => f.write_str("Running"),
+            Self::Paused => f.write_str("Paused"),
+            Self::Shutdown => f.write_str("Shutdown"),
+            Self::Stopped => f.write_str("Stopped"),
+            Self::Standby => f.write_str("Standby"),
+        }
+    }
+}
+impl ::std::str::FromStr for InstanceState {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "Created" => Ok(Self::Created),
+            "Running" => Ok(Self::Running),
+            "Paused" => Ok(Self::Paused),
+            "Shutdown" => Ok(Self::Shutdown),
+            "Stopped" => Ok(Self::Stopped),
+            "Standby" => Ok(Self::Standby),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for InstanceState {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for InstanceState {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///`NetworkConfig`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    #[serde(default = "defaults::default_bool::<true>")]
+    pub enabled: bool,
+    ///A free address of the subnet.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub ip: ::std::option::Option<::std::net::Ipv4Addr>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub mac: ::std::option::Option<dataplane_types::Mac>,
+}
+impl ::std::default::Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            enabled: defaults::default_bool::<true>(),
+            ip: Default::default(),
+            mac: Default::default(),
+        }
+    }
+}
+///`OperationKind`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum OperationKind {
+    #[serde(rename = "create")]
+    Create,
+    #[serde(rename = "start")]
+    Start,
+    #[serde(rename = "stop")]
+    Stop,
+    #[serde(rename = "delete")]
+    Delete,
+}
+impl ::std::fmt::Display for OperationKind {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Create => f.write_str("create"),
+            Self::Start => f.write_str("start"),
+            Self::Stop => f.write_str("stop"),
+            Self::Delete => f.write_str("delete"),
+        }
+    }
+}
+impl ::std::str::FromStr for OperationKind {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "create" => Ok(Self::Create),
+            "start" => Ok(Self::Start),
+            "stop" => Ok(Self::Stop),
+            "delete" => Ok(Self::Delete),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for OperationKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for OperationKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///RFC 9457, with members of our own.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub type_: ::std::string::String,
+    pub title: ::std::string::String,
+    pub status: u32,
+    ///The same text as `message`.
+    pub detail: ::std::string::String,
+    pub code: ProblemCode,
+    pub message: ::std::string::String,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub details: ::std::option::Option<::std::vec::Vec<ProblemDetail>>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub inner_error: ::std::option::Option<InnerError>,
+    pub request_id: ::std::string::String,
+    ///Whether the same request may succeed later without a change.
+    pub retryable: bool,
+}
+///The closed list of what can go wrong. `x-problems` says what each means and its status.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ProblemCode {
+    #[serde(rename = "bad_request")]
+    BadRequest,
+    #[serde(rename = "invalid_field")]
+    InvalidField,
+    #[serde(rename = "unknown_field")]
+    UnknownField,
+    #[serde(rename = "unauthorized")]
+    Unauthorized,
+    #[serde(rename = "forbidden")]
+    Forbidden,
+    #[serde(rename = "route_not_found")]
+    RouteNotFound,
+    #[serde(rename = "image_not_found")]
+    ImageNotFound,
+    #[serde(rename = "instance_not_found")]
+    InstanceNotFound,
+    #[serde(rename = "method_not_allowed")]
+    MethodNotAllowed,
+    #[serde(rename = "not_acceptable")]
+    NotAcceptable,
+    #[serde(rename = "request_timeout")]
+    RequestTimeout,
+    #[serde(rename = "already_exists")]
+    AlreadyExists,
+    #[serde(rename = "busy")]
+    Busy,
+    #[serde(rename = "invalid_state")]
+    InvalidState,
+    #[serde(rename = "image_in_use")]
+    ImageInUse,
+    #[serde(rename = "image_not_ready")]
+    ImageNotReady,
+    #[serde(rename = "address_in_use")]
+    AddressInUse,
+    #[serde(rename = "network_full")]
+    NetworkFull,
+    #[serde(rename = "precondition_failed")]
+    PreconditionFailed,
+    #[serde(rename = "payload_too_large")]
+    PayloadTooLarge,
+    #[serde(rename = "unsupported_media_type")]
+    UnsupportedMediaType,
+    #[serde(rename = "insufficient_host")]
+    InsufficientHost,
+    #[serde(rename = "address_out_of_range")]
+    AddressOutOfRange,
+    #[serde(rename = "not_supported")]
+    NotSupported,
+    #[serde(rename = "image_invalid")]
+    ImageInvalid,
+    #[serde(rename = "image_unsupported")]
+    ImageUnsupported,
+    #[serde(rename = "image_pull_failed")]
+    ImagePullFailed,
+    #[serde(rename = "registry_unauthorized")]
+    RegistryUnauthorized,
+    #[serde(rename = "registry_not_found")]
+    RegistryNotFound,
+    #[serde(rename = "too_many_requests")]
+    TooManyRequests,
+    #[serde(rename = "internal")]
+    Internal,
+    #[serde(rename = "unavailable")]
+    Unavailable,
+    #[serde(rename = "vmm_failed")]
+    VmmFailed,
+    #[serde(rename = "network_failed")]
+    NetworkFailed,
+    #[serde(rename = "registry_unavailable")]
+    RegistryUnavailable,
+    #[serde(rename = "registry_rate_limited")]
+    RegistryRateLimited,
+    #[serde(rename = "no_space")]
+    NoSpace,
+}
+impl ::std::fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::BadRequest => f.write_str("bad_request"),
+            Self::InvalidField => f.write_str("invalid_field"),
+            Self::UnknownField => f.write_str("unknown_field"),
+            Self::Unauthorized => f.write_str("unauthorized"),
+            Self::Forbidden => f.write_str("forbidden"),
+            Self::RouteNotFound => f.write_str("route_not_found"),
+            Self::ImageNotFound => f.write_str("image_not_found"),
+            Self::InstanceNotFound => f.write_str("instance_not_found"),
+            Self::MethodNotAllowed => f.write_str("method_not_allowed"),
+            Self::NotAcceptable => f.write_str("not_acceptable"),
+            Self::RequestTimeout => f.write_str("request_timeout"),
+            Self::AlreadyExists => f.write_str("already_exists"),
+            Self::Busy => f.write_str("busy"),
+            Self::InvalidState => f.write_str("invalid_state"),
+            Self::ImageInUse => f.write_str("image_in_use"),
+            Self::ImageNotReady => f.write_str("image_not_ready"),
+            Self::AddressInUse => f.write_str("address_in_use"),
+            Self::NetworkFull => f.write_str("network_full"),
+            Self::PreconditionFailed => f.write_str("precondition_failed"),
+            Self::PayloadTooLarge => f.write_str("payload_too_large"),
+            Self::UnsupportedMediaType => f.write_str("unsupported_media_type"),
+            Self::InsufficientHost => f.write_str("insufficient_host"),
+            Self::AddressOutOfRange => f.write_str("address_out_of_range"),
+            Self::NotSupported => f.write_str("not_supported"),
+            Self::ImageInvalid => f.write_str("image_invalid"),
+            Self::ImageUnsupported => f.write_str("image_unsupported"),
+            Self::ImagePullFailed => f.write_str("image_pull_failed"),
+            Self::RegistryUnauthorized => f.write_str("registry_unauthorized"),
+            Self::RegistryNotFound => f.write_str("registry_not_found"),
+            Self::TooManyRequests => f.write_str("too_many_requests"),
+            Self::Internal => f.write_str("internal"),
+            Self::Unavailable => f.write_str("unavailable"),
+            Self::VmmFailed => f.write_str("vmm_failed"),
+            Self::NetworkFailed => f.write_str("network_failed"),
+            Self::RegistryUnavailable => f.write_str("registry_unavailable"),
+            Self::RegistryRateLimited => f.write_str("registry_rate_limited"),
+            Self::NoSpace => f.write_str("no_space"),
+        }
+    }
+}
+impl ::std::str::FromStr for ProblemCode {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "bad_request" => Ok(Self::BadRequest),
+            "invalid_field" => Ok(Self::InvalidField),
+            "unknown_field" => Ok(Self::UnknownField),
+            "unauthorized" => Ok(Self::Unauthorized),
+            "forbidden" => Ok(Self::Forbidden),
+            "route_not_found" => Ok(Self::RouteNotFound),
+            "image_not_found" => Ok(Self::ImageNotFound),
+            "instance_not_found" => Ok(Self::InstanceNotFound),
+            "method_not_allowed" => Ok(Self::MethodNotAllowed),
+            "not_acceptable" => Ok(Self::NotAcceptable),
+            "request_timeout" => Ok(Self::RequestTimeout),
+            "already_exists" => Ok(Self::AlreadyExists),
+            "busy" => Ok(Self::Busy),
+            "invalid_state" => Ok(Self::InvalidState),
+            "image_in_use" => Ok(Self::ImageInUse),
+            "image_not_ready" => Ok(Self::ImageNotReady),
+            "address_in_use" => Ok(Self::AddressInUse),
+            "network_full" => Ok(Self::NetworkFull),
+            "precondition_failed" => Ok(Self::PreconditionFailed),
+            "payload_too_large" => Ok(Self::PayloadTooLarge),
+            "unsupported_media_type" => Ok(Self::UnsupportedMediaType),
+            "insufficient_host" => Ok(Self::InsufficientHost),
+            "address_out_of_range" => Ok(Self::AddressOutOfRange),
+            "not_supported" => Ok(Self::NotSupported),
+            "image_invalid" => Ok(Self::ImageInvalid),
+            "image_unsupported" => Ok(Self::ImageUnsupported),
+            "image_pull_failed" => Ok(Self::ImagePullFailed),
+            "registry_unauthorized" => Ok(Self::RegistryUnauthorized),
+            "registry_not_found" => Ok(Self::RegistryNotFound),
+            "too_many_requests" => Ok(Self::TooManyRequests),
+            "internal" => Ok(Self::Internal),
+            "unavailable" => Ok(Self::Unavailable),
+            "vmm_failed" => Ok(Self::VmmFailed),
+            "network_failed" => Ok(Self::NetworkFailed),
+            "registry_unavailable" => Ok(Self::RegistryUnavailable),
+            "registry_rate_limited" => Ok(Self::RegistryRateLimited),
+            "no_space" => Ok(Self::NoSpace),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for ProblemCode {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for ProblemCode {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///One thing that is wrong with the request.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemDetail {
+    #[serde(rename = "in")]
+    pub in_: ProblemPlace,
+    pub field: ::std::string::String,
+    pub message: ::std::string::String,
+}
+///`ProblemPlace`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ProblemPlace {
+    #[serde(rename = "body")]
+    Body,
+    #[serde(rename = "path")]
+    Path,
+    #[serde(rename = "query")]
+    Query,
+    #[serde(rename = "header")]
+    Header,
+}
+impl ::std::fmt::Display for ProblemPlace {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Body => f.write_str("body"),
+            Self::Path => f.write_str("path"),
+            Self::Query => f.write_str("query"),
+            Self::Header => f.write_str("header"),
+        }
+    }
+}
+impl ::std::str::FromStr for ProblemPlace {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "body" => Ok(Self::Body),
+            "path" => Ok(Self::Path),
+            "query" => Ok(Self::Query),
+            "header" => Ok(Self::Header),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for ProblemPlace {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for ProblemPlace {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///`Progress`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+///`Readiness`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Readiness {
+    ///Whether every required check passes.
+    pub ready: bool,
+    pub checks: ::std::vec::Vec<ReadinessCheck>,
+}
+///`ReadinessCheck`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ReadinessCheck {
+    pub name: ::std::string::String,
+    pub ok: bool,
+    ///Whether instances cannot run without it.
+    pub required: bool,
+    ///What was found, for example a version.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub detail: ::std::option::Option<::std::string::String>,
+    ///What to do about it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub remedy: ::std::option::Option<::std::string::String>,
+}
+///Either a user name and password, or a token.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryCredentials {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub username: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub password: ::std::option::Option<crate::Secret>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub registry_token: ::std::option::Option<crate::Secret>,
+}
+/// Generation of default values for serde.
+pub mod defaults {
+    pub(super) fn default_bool<const V: bool>() -> bool {
+        V
+    }
+    pub(super) fn default_u64<T, const V: u64>() -> T
+    where
+        T: ::std::convert::TryFrom<u64>,
+        <T as ::std::convert::TryFrom<u64>>::Error: ::std::fmt::Debug,
+    {
+        T::try_from(V).unwrap()
+    }
+    pub(super) fn create_image_request_source() -> super::ImageSource {
+        super::ImageSource::Registry
+    }
+}
+/// Error types.
+pub mod error {
+    /// Error from a `TryFrom` or `FromStr` implementation.
+    pub struct ConversionError(::std::borrow::Cow<'static, str>);
+    impl ::std::error::Error for ConversionError {}
+    impl ::std::fmt::Display for ConversionError {
+        fn fmt(
+            &self,
+            f: &mut ::std::fmt::Formatter<'_>,
+        ) -> Result<(), ::std::fmt::Error> {
+            ::std::fmt::Display::fmt(&self.0, f)
+        }
+    }
+    impl ::std::fmt::Debug for ConversionError {
+        fn fmt(
+            &self,
+            f: &mut ::std::fmt::Formatter<'_>,
+        ) -> Result<(), ::std::fmt::Error> {
+            ::std::fmt::Debug::fmt(&self.0, f)
+        }
+    }
+    impl From<&'static str> for ConversionError {
+        fn from(value: &'static str) -> Self {
+            Self(value.into())
+        }
+    }
+    impl From<String> for ConversionError {
+        fn from(value: String) -> Self {
+            Self(value.into())
+        }
+    }
+}
