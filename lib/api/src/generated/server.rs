@@ -191,93 +191,93 @@ pub const OPERATIONS: &[Operation] = &[
     operations::DELETE_INSTANCE,
     operations::GET_INSTANCE_LOGS,
 ];
-///The operations of `images`.
+/// The operations of `images`.
 pub trait ImagesApi: Send + Sync + 'static {
-    ///`GET /images`: List images in the order of their ids.
+    /// `GET /images`: List images in the order of their ids.
     fn list_images(
         &self,
         cx: Cx,
         request: ListImages,
     ) -> impl Future<Output = Result<ListImagesReply, Problem>> + Send;
-    ///`POST /images`: Pull an image and make a bootable disk of it.
+    /// `POST /images`: Pull an image and make a bootable disk of it.
     fn create_image(
         &self,
         cx: Cx,
         request: CreateImage,
     ) -> impl Future<Output = Result<CreateImageReply, Problem>> + Send;
-    ///`POST /images/import`: Make a bootable disk of an uploaded archive.
+    /// `POST /images/import`: Make a bootable disk of an uploaded archive.
     fn import_image(
         &self,
         cx: Cx,
         request: ImportImage,
     ) -> impl Future<Output = Result<ImportImageReply, Problem>> + Send;
-    ///`GET /images/{image_id}`: One image.
+    /// `GET /images/{image_id}`: One image.
     fn get_image(
         &self,
         cx: Cx,
         request: GetImage,
     ) -> impl Future<Output = Result<GetImageReply, Problem>> + Send;
-    ///`DELETE /images/{image_id}`: Delete an image that no instance needs.
+    /// `DELETE /images/{image_id}`: Delete an image that no instance needs.
     fn delete_image(
         &self,
         cx: Cx,
         request: DeleteImage,
     ) -> impl Future<Output = Result<DeleteImageReply, Problem>> + Send;
 }
-///The operations of `instances`.
+/// The operations of `instances`.
 pub trait InstancesApi: Send + Sync + 'static {
-    ///`GET /instances`: List instances in the order of their ids.
+    /// `GET /instances`: List instances in the order of their ids.
     fn list_instances(
         &self,
         cx: Cx,
         request: ListInstances,
     ) -> impl Future<Output = Result<ListInstancesReply, Problem>> + Send;
-    ///`POST /instances`: Create an instance and start it.
+    /// `POST /instances`: Create an instance and start it.
     fn create_instance(
         &self,
         cx: Cx,
         request: CreateInstance,
     ) -> impl Future<Output = Result<CreateInstanceReply, Problem>> + Send;
-    ///`GET /instances/{instance_id}`: One instance.
+    /// `GET /instances/{instance_id}`: One instance.
     fn get_instance(
         &self,
         cx: Cx,
         request: GetInstance,
     ) -> impl Future<Output = Result<GetInstanceReply, Problem>> + Send;
-    ///`DELETE /instances/{instance_id}`: Stop an instance and remove all it had, from any state.
+    /// `DELETE /instances/{instance_id}`: Stop an instance and remove all it had, from any state.
     fn delete_instance(
         &self,
         cx: Cx,
         request: DeleteInstance,
     ) -> impl Future<Output = Result<DeleteInstanceReply, Problem>> + Send;
-    ///`GET /instances/{instance_id}/logs`: The guest's output.
+    /// `GET /instances/{instance_id}/logs`: The guest's output.
     fn get_instance_logs(
         &self,
         cx: Cx,
         request: GetInstanceLogs,
     ) -> impl Future<Output = Result<GetInstanceLogsReply, Problem>> + Send;
 }
-///The operations of `system`.
+/// The operations of `system`.
 pub trait SystemApi: Send + Sync + 'static {
-    ///`GET /health`: Whether the daemon answers at all.
+    /// `GET /health`: Whether the daemon answers at all.
     fn get_health(
         &self,
         cx: Cx,
         request: GetHealth,
     ) -> impl Future<Output = Result<GetHealthReply, Problem>> + Send;
-    ///`GET /readyz`: Whether the host has what instances need, check by check.
+    /// `GET /readyz`: Whether the host has what instances need, check by check.
     fn get_readiness(
         &self,
         cx: Cx,
         request: GetReadiness,
     ) -> impl Future<Output = Result<GetReadinessReply, Problem>> + Send;
-    ///`GET /spec.yaml`: This document, byte for byte.
+    /// `GET /spec.yaml`: This document, byte for byte.
     fn get_spec_yaml(
         &self,
         cx: Cx,
         request: GetSpecYaml,
     ) -> impl Future<Output = Result<GetSpecYamlReply, Problem>> + Send;
-    ///`GET /spec.json`: This document as JSON.
+    /// `GET /spec.json`: This document as JSON.
     fn get_spec_json(
         &self,
         cx: Cx,
@@ -376,7 +376,7 @@ pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
         )
         .build()
 }
-///What `GET /health` is asked.
+/// What `GET /health` is asked.
 #[derive(Debug)]
 pub struct GetHealth {}
 impl FromInput for GetHealth {
@@ -384,12 +384,12 @@ impl FromInput for GetHealth {
         Ok(Self {})
     }
 }
-///What `GET /health` answers, when nothing is wrong.
+/// What `GET /health` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetHealthReply {
-    ///200: It does.
+    /// 200: It does.
     Ok {
-        ///The body.
+        /// The body.
         body: types::Health,
     },
 }
@@ -400,7 +400,7 @@ impl IntoReply for GetHealthReply {
         }
     }
 }
-///What `GET /readyz` is asked.
+/// What `GET /readyz` is asked.
 #[derive(Debug)]
 pub struct GetReadiness {}
 impl FromInput for GetReadiness {
@@ -408,17 +408,17 @@ impl FromInput for GetReadiness {
         Ok(Self {})
     }
 }
-///What `GET /readyz` answers, when nothing is wrong.
+/// What `GET /readyz` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetReadinessReply {
-    ///200: Every required check passes.
+    /// 200: Every required check passes.
     Ok {
-        ///The body.
+        /// The body.
         body: types::Readiness,
     },
-    ///503: At least one required check fails; its remedy says what to do.
+    /// 503: At least one required check fails; its remedy says what to do.
     ServiceUnavailable {
-        ///The body.
+        /// The body.
         body: types::Readiness,
     },
 }
@@ -430,7 +430,7 @@ impl IntoReply for GetReadinessReply {
         }
     }
 }
-///What `GET /spec.yaml` is asked.
+/// What `GET /spec.yaml` is asked.
 #[derive(Debug)]
 pub struct GetSpecYaml {}
 impl FromInput for GetSpecYaml {
@@ -438,12 +438,12 @@ impl FromInput for GetSpecYaml {
         Ok(Self {})
     }
 }
-///What `GET /spec.yaml` answers, when nothing is wrong.
+/// What `GET /spec.yaml` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetSpecYamlReply {
-    ///200: The OpenAPI 3.1 document as it was written.
+    /// 200: The OpenAPI 3.1 document as it was written.
     Ok {
-        ///The body.
+        /// The body.
         body: bytes::Bytes,
     },
 }
@@ -454,7 +454,7 @@ impl IntoReply for GetSpecYamlReply {
         }
     }
 }
-///What `GET /spec.json` is asked.
+/// What `GET /spec.json` is asked.
 #[derive(Debug)]
 pub struct GetSpecJson {}
 impl FromInput for GetSpecJson {
@@ -462,12 +462,12 @@ impl FromInput for GetSpecJson {
         Ok(Self {})
     }
 }
-///What `GET /spec.json` answers, when nothing is wrong.
+/// What `GET /spec.json` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetSpecJsonReply {
-    ///200: The same OpenAPI 3.1 document, converted.
+    /// 200: The same OpenAPI 3.1 document, converted.
     Ok {
-        ///The body.
+        /// The body.
         body: bytes::Bytes,
     },
 }
@@ -478,14 +478,14 @@ impl IntoReply for GetSpecJsonReply {
         }
     }
 }
-///What `GET /images` is asked.
+/// What `GET /images` is asked.
 #[derive(Debug)]
 pub struct ListImages {
-    ///The most items that one page may hold.
+    /// The most items that one page may hold.
     pub limit: u32,
-    ///Where to go on, from the `next_cursor` of the page before.
+    /// Where to go on, from the `next_cursor` of the page before.
     pub cursor: Option<crate::Cursor>,
-    ///Only items with this label, written `key=value`; repeated, with all of these.
+    /// Only items with this label, written `key=value`; repeated, with all of these.
     pub label: Vec<crate::LabelFilter>,
 }
 impl FromInput for ListImages {
@@ -497,12 +497,12 @@ impl FromInput for ListImages {
         })
     }
 }
-///What `GET /images` answers, when nothing is wrong.
+/// What `GET /images` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum ListImagesReply {
-    ///200: One page of images.
+    /// 200: One page of images.
     Ok {
-        ///The body.
+        /// The body.
         body: types::ImageList,
     },
 }
@@ -513,12 +513,12 @@ impl IntoReply for ListImagesReply {
         }
     }
 }
-///What `POST /images` is asked.
+/// What `POST /images` is asked.
 #[derive(Debug)]
 pub struct CreateImage {
-    ///`respond-async` asks not to wait for the work (RFC 7240); anything else is ignored.
+    /// `respond-async` asks not to wait for the work (RFC 7240); anything else is ignored.
     pub prefer: Option<crate::Prefer>,
-    ///The body.
+    /// The body.
     pub body: types::CreateImageRequest,
 }
 impl FromInput for CreateImage {
@@ -529,32 +529,32 @@ impl FromInput for CreateImage {
         })
     }
 }
-///What `POST /images` answers, when nothing is wrong.
+/// What `POST /images` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum CreateImageReply {
-    ///200: The image was there already.
+    /// 200: The image was there already.
     Ok {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The body.
+        /// The body.
         body: types::Image,
     },
-    ///201: The image is ready.
+    /// 201: The image is ready.
     Created {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The path of the resource.
+        /// The path of the resource.
         location: String,
-        ///The body.
+        /// The body.
         body: types::Image,
     },
-    ///202: The work goes on (`Prefer` asked not to wait for it).
+    /// 202: The work goes on (`Prefer` asked not to wait for it).
     Accepted {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The path of the resource.
+        /// The path of the resource.
         location: String,
-        ///The body.
+        /// The body.
         body: types::Image,
     },
 }
@@ -578,14 +578,14 @@ impl IntoReply for CreateImageReply {
         }
     }
 }
-///What `POST /images/import` is asked.
+/// What `POST /images/import` is asked.
 #[derive(Debug)]
 pub struct ImportImage {
-    ///The name to give the image; default is what the archive says.
+    /// The name to give the image; default is what the archive says.
     pub name: Option<String>,
-    ///The id to give the image; default is made from the name.
+    /// The id to give the image; default is made from the name.
     pub id: Option<dataplane_types::ImageId>,
-    ///The body, as it arrives.
+    /// The body, as it arrives.
     pub body: crate::BodyStream,
 }
 impl FromInput for ImportImage {
@@ -597,23 +597,23 @@ impl FromInput for ImportImage {
         })
     }
 }
-///What `POST /images/import` answers, when nothing is wrong.
+/// What `POST /images/import` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum ImportImageReply {
-    ///200: The same content was there already under this id.
+    /// 200: The same content was there already under this id.
     Ok {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The body.
+        /// The body.
         body: types::Image,
     },
-    ///201: The image is ready.
+    /// 201: The image is ready.
     Created {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The path of the resource.
+        /// The path of the resource.
         location: String,
-        ///The body.
+        /// The body.
         body: types::Image,
     },
 }
@@ -631,10 +631,10 @@ impl IntoReply for ImportImageReply {
         }
     }
 }
-///What `GET /images/{image_id}` is asked.
+/// What `GET /images/{image_id}` is asked.
 #[derive(Debug)]
 pub struct GetImage {
-    ///The image's id.
+    /// The image's id.
     pub image_id: dataplane_types::ImageId,
 }
 impl FromInput for GetImage {
@@ -645,20 +645,20 @@ impl FromInput for GetImage {
     }
 }
 impl GetImage {
-    ///The path `/images/{image_id}`.
+    /// The path `/images/{image_id}`.
     #[must_use]
     pub fn location(image_id: &dataplane_types::ImageId) -> String {
         format!("/images/{image_id}")
     }
 }
-///What `GET /images/{image_id}` answers, when nothing is wrong.
+/// What `GET /images/{image_id}` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetImageReply {
-    ///200: The image.
+    /// 200: The image.
     Ok {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The body.
+        /// The body.
         body: types::Image,
     },
 }
@@ -671,12 +671,12 @@ impl IntoReply for GetImageReply {
         }
     }
 }
-///What `DELETE /images/{image_id}` is asked.
+/// What `DELETE /images/{image_id}` is asked.
 #[derive(Debug)]
 pub struct DeleteImage {
-    ///The image's id.
+    /// The image's id.
     pub image_id: dataplane_types::ImageId,
-    ///Act only if the resource still has one of these entity tags (RFC 9110).
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
     pub if_match: Option<crate::IfMatch>,
 }
 impl FromInput for DeleteImage {
@@ -687,10 +687,10 @@ impl FromInput for DeleteImage {
         })
     }
 }
-///What `DELETE /images/{image_id}` answers, when nothing is wrong.
+/// What `DELETE /images/{image_id}` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum DeleteImageReply {
-    ///204: It is gone.
+    /// 204: It is gone.
     NoContent,
 }
 impl IntoReply for DeleteImageReply {
@@ -700,18 +700,18 @@ impl IntoReply for DeleteImageReply {
         }
     }
 }
-///What `GET /instances` is asked.
+/// What `GET /instances` is asked.
 #[derive(Debug)]
 pub struct ListInstances {
-    ///The most items that one page may hold.
+    /// The most items that one page may hold.
     pub limit: u32,
-    ///Where to go on, from the `next_cursor` of the page before.
+    /// Where to go on, from the `next_cursor` of the page before.
     pub cursor: Option<crate::Cursor>,
-    ///Only items with this label, written `key=value`; repeated, with all of these.
+    /// Only items with this label, written `key=value`; repeated, with all of these.
     pub label: Vec<crate::LabelFilter>,
-    ///Only instances in this state; repeated, in any of these.
+    /// Only instances in this state; repeated, in any of these.
     pub state: Vec<types::InstanceState>,
-    ///Only instances of this image (its id).
+    /// Only instances of this image (its id).
     pub image: Option<dataplane_types::ImageId>,
 }
 impl FromInput for ListInstances {
@@ -725,12 +725,12 @@ impl FromInput for ListInstances {
         })
     }
 }
-///What `GET /instances` answers, when nothing is wrong.
+/// What `GET /instances` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum ListInstancesReply {
-    ///200: One page of instances.
+    /// 200: One page of instances.
     Ok {
-        ///The body.
+        /// The body.
         body: types::InstanceList,
     },
 }
@@ -741,10 +741,10 @@ impl IntoReply for ListInstancesReply {
         }
     }
 }
-///What `POST /instances` is asked.
+/// What `POST /instances` is asked.
 #[derive(Debug)]
 pub struct CreateInstance {
-    ///The body.
+    /// The body.
     pub body: types::CreateInstanceRequest,
 }
 impl FromInput for CreateInstance {
@@ -754,23 +754,23 @@ impl FromInput for CreateInstance {
         })
     }
 }
-///What `POST /instances` answers, when nothing is wrong.
+/// What `POST /instances` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum CreateInstanceReply {
-    ///200: The same request was carried out before; this is the instance as it is now.
+    /// 200: The same request was carried out before; this is the instance as it is now.
     Ok {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The body.
+        /// The body.
         body: types::Instance,
     },
-    ///201: The instance exists and its virtual machine runs.
+    /// 201: The instance exists and its virtual machine runs.
     Created {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The path of the resource.
+        /// The path of the resource.
         location: String,
-        ///The body.
+        /// The body.
         body: types::Instance,
     },
 }
@@ -788,10 +788,10 @@ impl IntoReply for CreateInstanceReply {
         }
     }
 }
-///What `GET /instances/{instance_id}` is asked.
+/// What `GET /instances/{instance_id}` is asked.
 #[derive(Debug)]
 pub struct GetInstance {
-    ///The instance's id.
+    /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
 }
 impl FromInput for GetInstance {
@@ -802,20 +802,20 @@ impl FromInput for GetInstance {
     }
 }
 impl GetInstance {
-    ///The path `/instances/{instance_id}`.
+    /// The path `/instances/{instance_id}`.
     #[must_use]
     pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
         format!("/instances/{instance_id}")
     }
 }
-///What `GET /instances/{instance_id}` answers, when nothing is wrong.
+/// What `GET /instances/{instance_id}` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetInstanceReply {
-    ///200: The instance.
+    /// 200: The instance.
     Ok {
-        ///The version of the resource.
+        /// The version of the resource.
         etag: crate::ETag,
-        ///The body.
+        /// The body.
         body: types::Instance,
     },
 }
@@ -828,14 +828,14 @@ impl IntoReply for GetInstanceReply {
         }
     }
 }
-///What `DELETE /instances/{instance_id}` is asked.
+/// What `DELETE /instances/{instance_id}` is asked.
 #[derive(Debug)]
 pub struct DeleteInstance {
-    ///The instance's id.
+    /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
-    ///How long the guest's program may take to end after its stop signal; 0 ends it at once.
+    /// How long the guest's program may take to end after its stop signal; 0 ends it at once.
     pub grace_seconds: u32,
-    ///Act only if the resource still has one of these entity tags (RFC 9110).
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
     pub if_match: Option<crate::IfMatch>,
 }
 impl FromInput for DeleteInstance {
@@ -849,10 +849,10 @@ impl FromInput for DeleteInstance {
         })
     }
 }
-///What `DELETE /instances/{instance_id}` answers, when nothing is wrong.
+/// What `DELETE /instances/{instance_id}` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum DeleteInstanceReply {
-    ///204: It is gone.
+    /// 204: It is gone.
     NoContent,
 }
 impl IntoReply for DeleteInstanceReply {
@@ -862,18 +862,18 @@ impl IntoReply for DeleteInstanceReply {
         }
     }
 }
-///What `GET /instances/{instance_id}/logs` is asked.
+/// What `GET /instances/{instance_id}/logs` is asked.
 #[derive(Debug)]
 pub struct GetInstanceLogs {
-    ///The instance's id.
+    /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
-    ///How many of the last lines to begin with.
+    /// How many of the last lines to begin with.
     pub tail: u32,
-    ///Whether to go on with new lines as they come.
+    /// Whether to go on with new lines as they come.
     pub follow: bool,
-    ///The id of the last event that arrived.
+    /// The id of the last event that arrived.
     pub last_event_id: Option<u64>,
-    ///What `Accept` asks for.
+    /// What `Accept` asks for.
     pub accept: GetInstanceLogsAccept,
 }
 impl FromInput for GetInstanceLogs {
@@ -892,18 +892,18 @@ impl FromInput for GetInstanceLogs {
     }
 }
 impl GetInstanceLogs {
-    ///The path `/instances/{instance_id}/logs`.
+    /// The path `/instances/{instance_id}/logs`.
     #[must_use]
     pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
         format!("/instances/{instance_id}/logs")
     }
 }
-///The media types of `GET /instances/{instance_id}/logs`, the default first.
+/// The media types of `GET /instances/{instance_id}/logs`, the default first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GetInstanceLogsAccept {
-    ///`text/event-stream`
+    /// `text/event-stream`
     EventStream,
-    ///`text/plain`
+    /// `text/plain`
     Plain,
 }
 impl GetInstanceLogsAccept {
@@ -914,20 +914,20 @@ impl GetInstanceLogsAccept {
         }
     }
 }
-///What `GET /instances/{instance_id}/logs` answers, when nothing is wrong.
+/// What `GET /instances/{instance_id}/logs` answers, when nothing is wrong.
 #[derive(Debug)]
 pub enum GetInstanceLogsReply {
-    ///200: The output, chosen by `Accept`; events are the default.
+    /// 200: The output, chosen by `Accept`; events are the default.
     OkEventStream {
-        ///The body.
+        /// The body.
         body: crate::SseStream,
     },
-    ///200: The output, chosen by `Accept`; events are the default.
+    /// 200: The output, chosen by `Accept`; events are the default.
     OkPlain {
-        ///The body.
+        /// The body.
         body: crate::ByteStream,
     },
-    ///204: There is nothing behind `Last-Event-ID`, and there will not be.
+    /// 204: There is nothing behind `Last-Event-ID`, and there will not be.
     NoContent,
 }
 impl IntoReply for GetInstanceLogsReply {
