@@ -173,6 +173,14 @@ impl Store {
         io_at("delete", &trash, self.disk.remove(&trash))
     }
 
+    /// Deletes something that need not survive a crash and that a crash may leave: sockets, locks, runtime directories.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn discard_volatile(&self, path: &Path) -> Result<(), StoreError> {
+        io_at("delete", path, self.disk.remove(path))
+    }
+
     /// Deletes everything in a directory, collecting failures: for trash and scratch space at start.
     ///
     /// # Errors
@@ -194,6 +202,16 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn list(&self, directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
         io_at("list", directory, self.disk.list(directory))
+    }
+
+    /// Free space of the file system that holds the data directory, in bytes, as an ordinary user sees it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let path = self.layout.data();
+        let stat = io_at("measure the free space of", path, rustix::fs::statvfs(path).map_err(io::Error::from))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn check(&self) -> Result<(), StoreError> {

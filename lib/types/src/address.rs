@@ -201,6 +201,22 @@ impl AddressPlan {
     }
 }
 
+/// The network link of one instance. Whoever's record names it holds it: address, MAC and TAP alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The guest's address.
+    pub ip: Ipv4Addr,
+    /// Prefix length of the subnet.
+    pub prefix_len: u8,
+    /// The guest's default gateway.
+    pub gateway: Ipv4Addr,
+    /// The guest's MAC.
+    pub mac: Mac,
+    /// The host's end.
+    pub tap: TapName,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ mod digest;
 mod ids;
 mod size;
 
-pub use address::{AddressPlan, AddressPlanError, Mac, TapName};
+pub use address::{AddressPlan, AddressPlanError, Link, Mac, TapName};
 pub use clock::{SystemClock, WallClock};
 pub use digest::Digest;
 pub use ids::{ImageId, InstanceId, OperationId, ParseError};

@@ -1,0 +1,496 @@
+//! The actor: one task that owns one instance. It alone changes the record, and it alone talks to the VMM.
+//!
+//! Its loop is `observe, plan, execute` until the plan rests, then it waits for something to happen: an event of the
+//! VMM, a word of the guest's agent, or a delete. Deletes have a lane of their own and are looked at between any two
+//! steps, so that a delete wins over whatever is in progress.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane_agent::{ExitStatus, GuestMessage, HostMessage};
+use dataplane_store::{InstancePaths, StoreError};
+use dataplane_types::{InstanceId, OperationId};
+use dataplane_vmm::{VmEvent, VmHandle, VmState, VmmError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::agent::{AgentEvent, AgentLink};
+use crate::plan::{Seen, SeenLink, SeenVmm, Step, plan};
+use crate::record::{OpKind, OpRecord};
+use crate::view::state_of;
+use crate::{CreateError, DeleteError, Deps, ErrorRecord, Record, View};
+
+/// More resets of one guest than this within [`RESET_WINDOW`] are a loop, not reboots.
+const MAX_RESETS: usize = 5;
+const RESET_WINDOW: Duration = Duration::from_secs(60);
+
+/// No plan needs more steps than this; one that does would never end.
+const MAX_STEPS: usize = 64;
+
+/// How long a failed delete waits before it tries again by itself.
+const DELETE_RETRY: Duration = Duration::from_secs(5);
+
+/// A delete, with whom to tell.
+#[derive(Debug)]
+pub(crate) struct DeleteMail {
+    pub(crate) grace: Duration,
+    /// The entity tag that the caller insists on.
+    pub(crate) if_match: Option<String>,
+    pub(crate) reply: oneshot::Sender<Result<(), DeleteError>>,
+}
+
+/// A VMM process and the two streams that come from it.
+#[derive(Debug)]
+pub(crate) struct LiveVmm {
+    pub(crate) handle: Arc<dyn VmHandle>,
+    /// `None` once the stream has ended.
+    pub(crate) events: Option<mpsc::Receiver<VmEvent>>,
+    pub(crate) agent: AgentLink,
+    pub(crate) agent_connected: bool,
+    pub(crate) state: VmState,
+    pub(crate) unresponsive: bool,
+}
+
+impl LiveVmm {
+    pub(crate) fn new(id: &InstanceId, handle: Arc<dyn VmHandle>) -> Self {
+        let events = handle.events();
+        let agent = AgentLink::start(id.clone(), Arc::clone(&handle));
+        Self { handle, events, agent, agent_connected: false, state: VmState::Empty, unresponsive: false }
+    }
+}
+
+/// The next event of a VMM; pending for ever once its stream has ended. Cancel-safe.
+pub(crate) async fn next_event(events: &mut Option<mpsc::Receiver<VmEvent>>) -> VmEvent {
+    if let Some(receiver) = events {
+        if let Some(event) = receiver.recv().await {
+            return event;
+        }
+        *events = None;
+    }
+    std::future::pending().await
+}
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    #[error(transparent)]
+    Link(#[from] crate::LinkError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("end a VMM that no record names")]
+    Orphans(#[source] std::io::Error),
+    #[error("no driver for hypervisor {0}")]
+    NoDriver(dataplane_vmm::Hypervisor),
+    #[error("the plan did not come to rest within {MAX_STEPS} steps")]
+    Endless,
+}
+
+impl StepError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Vmm(VmmError::Timeout { .. } | VmmError::Unreachable { .. }) => "vmm_unresponsive",
+            Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) => "vmm_failed",
+            Self::Link(_) => "network_failed",
+            Self::Store(error) if error.is_disk_full() => "no_space",
+            Self::Store(_) => "storage_failed",
+            Self::Endless => "internal",
+        }
+    }
+}
+
+impl From<StepError> for CreateError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Vmm(error) => Self::Vmm(error),
+            StepError::Link(error) => Self::Link(error),
+            StepError::Store(error) => Self::Store(error),
+            StepError::NoDriver(hypervisor) => Self::NoHypervisor(hypervisor),
+            StepError::Orphans(_) | StepError::Endless => Self::Internal(chain(&error)),
+        }
+    }
+}
+
+/// How a drive ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Rest,
+    Gone,
+}
+
+/// The task's state. Fields are shared with the operations in `ops`.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) deps: Arc<Deps>,
+    pub(crate) paths: InstancePaths,
+    pub(crate) record: Record,
+    pub(crate) vmm: Option<LiveVmm>,
+    pub(crate) link: SeenLink,
+    pub(crate) asked: bool,
+    pub(crate) hopeless: bool,
+    pub(crate) ready: bool,
+    pub(crate) init_ms: Option<u64>,
+    pub(crate) grace: Duration,
+    pub(crate) deletes: mpsc::Receiver<DeleteMail>,
+    pub(crate) waiting: Vec<oneshot::Sender<Result<(), DeleteError>>>,
+    pub(crate) views: watch::Sender<Option<Arc<View>>>,
+    pub(crate) resets: VecDeque<Instant>,
+}
+
+/// The client of a create that is in progress.
+pub(crate) type CreateReply = oneshot::Sender<Result<Arc<View>, CreateError>>;
+
+impl Actor {
+    /// Runs until the instance is gone. The first drive serves the create, when there is one.
+    pub(crate) async fn run(mut self, mut created: Option<CreateReply>) {
+        loop {
+            let result = self.drive().await;
+            match result {
+                Ok(Outcome::Gone) => {
+                    if let Some(reply) = created.take() {
+                        let _ = reply.send(Err(CreateError::Deleted(self.record.id.clone())));
+                    }
+                    return self.farewell();
+                }
+                Ok(Outcome::Rest) => {
+                    self.publish();
+                    if let (Some(reply), Some(view)) = (created.take(), self.views.borrow().clone()) {
+                        let _ = reply.send(Ok(view));
+                    }
+                    self.wait().await;
+                }
+                Err(error) => {
+                    if let Some(reply) = self.failed(error, created.take()).await {
+                        return self.undo(reply).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn drive(&mut self) -> Result<Outcome, StepError> {
+        for _ in 0..MAX_STEPS {
+            self.admit_deletes()?;
+            self.publish();
+            let seen = self.observe().await;
+            let step = plan(&self.record, seen);
+            if step == Step::Rest {
+                return Ok(Outcome::Rest);
+            }
+            tracing::debug!(instance.id = %self.record.id, ?step, ?seen, "step");
+            self.execute(step).await?;
+            if step == Step::Discard {
+                return Ok(Outcome::Gone);
+            }
+        }
+        Err(StepError::Endless)
+    }
+
+    async fn observe(&mut self) -> Seen {
+        let vmm = match &mut self.vmm {
+            None => SeenVmm::Gone,
+            Some(live) => match live.handle.state().await {
+                Ok(state) => {
+                    live.state = state;
+                    live.unresponsive = false;
+                    SeenVmm::Alive(state)
+                }
+                Err(error) => {
+                    tracing::warn!(instance.id = %self.record.id, error = %error, "the VMM does not answer");
+                    live.unresponsive = true;
+                    SeenVmm::Unresponsive
+                }
+            },
+        };
+        Seen { vmm, link: self.link, asked: self.asked, hopeless: self.hopeless }
+    }
+
+    async fn execute(&mut self, step: Step) -> Result<(), StepError> {
+        match step {
+            Step::Rest => Ok(()),
+            Step::EnsureLink => self.ensure_link().await,
+            Step::Spawn => self.spawn().await,
+            Step::CreateVm => self.create_vm().await,
+            Step::Boot => self.boot().await,
+            Step::Finish => self.finish().await,
+            Step::AskGuest => self.ask_guest().await,
+            Step::EndVmm => self.end_vmm().await,
+            Step::RemoveLink => self.remove_link().await,
+            Step::Settle => self.settle().await,
+            Step::Discard => self.discard().await,
+        }
+    }
+
+    /// Turns waiting deletes into intent.
+    fn admit_deletes(&mut self) -> Result<(), StepError> {
+        while let Ok(mail) = self.deletes.try_recv() {
+            self.admit(mail)?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, mail: DeleteMail) -> Result<(), StepError> {
+        let current = format!("{}-{}", self.record.uuid, self.record.generation);
+        if mail.if_match.is_some_and(|wanted| wanted != current) {
+            let _ = mail.reply.send(Err(DeleteError::Stale(self.record.id.clone())));
+            return Ok(());
+        }
+        self.waiting.push(mail.reply);
+        self.grace = mail.grace;
+        if self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete) {
+            return Ok(());
+        }
+        self.begin(OpKind::Delete)
+    }
+
+    /// Makes an operation the intent, durably.
+    pub(crate) fn begin(&mut self, kind: OpKind) -> Result<(), StepError> {
+        self.asked = false;
+        let op = OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now() };
+        self.update(|record| record.op = Some(op))
+    }
+
+    /// Changes the record: on disk first, then in memory and in the view.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), StepError> {
+        let mut record = self.record.clone();
+        change(&mut record);
+        record.generation += 1;
+        // One small fsync on a task of its own; the actor has nothing else to do meanwhile.
+        tokio::task::block_in_place(|| self.deps.store.replace(&self.paths.record(), &record))?;
+        self.record = record;
+        self.publish();
+        Ok(())
+    }
+
+    pub(crate) fn publish(&self) {
+        let state = state_of(self.vmm.as_ref().map(|live| live.state));
+        let view = View { record: Arc::new(self.record.clone()), state, ready: self.ready, init_ms: self.init_ms };
+        self.views.send_replace(Some(Arc::new(view)));
+    }
+
+    /// A step failed. While a client waits for its create everything is undone; otherwise the trouble is recorded.
+    async fn failed(&mut self, error: StepError, created: Option<CreateReply>) -> Option<(CreateReply, CreateError)> {
+        tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "a step failed");
+        let deleting = self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete);
+        if let (Some(reply), false) = (created, deleting) {
+            return Some((reply, error.into()));
+        }
+        let trouble = ErrorRecord { code: error.code().into(), message: chain(&error), at: self.deps.clock.now() };
+        let recorded = self.update(|record| {
+            record.last_error = Some(trouble);
+            if !deleting {
+                record.op = None;
+            }
+        });
+        if let Err(error) = recorded {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the trouble could not be recorded");
+        }
+        if deleting {
+            let failure = DeleteError::Failed(self.record.id.clone(), chain(&error));
+            for reply in self.waiting.drain(..) {
+                let _ = reply.send(Err(failure.clone()));
+            }
+        }
+        self.pause_after_failure().await;
+        None
+    }
+
+    /// Waits before a step is tried again, unless a delete comes.
+    async fn pause_after_failure(&mut self) {
+        // recv is cancel-safe; a delete that arrives is admitted by hand.
+        if let Ok(Some(mail)) = tokio::time::timeout(DELETE_RETRY, self.deletes.recv()).await
+            && let Err(error) = self.admit(mail)
+        {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded");
+        }
+    }
+
+    /// Takes back a create that failed: deletes what there is of it, then tells the client.
+    async fn undo(mut self, (reply, error): (CreateReply, CreateError)) {
+        let mut begun = self.begin(OpKind::Delete);
+        self.grace = Duration::ZERO;
+        self.asked = true;
+        for _ in 0..MAX_RESETS {
+            let outcome = match begun {
+                Ok(()) => self.drive().await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::error!(instance.id = %self.record.id, error = %chain(&error), "undo a failed create");
+                    self.pause_after_failure().await;
+                    begun = Ok(());
+                }
+            }
+        }
+        let _ = reply.send(Err(error));
+        self.farewell();
+    }
+
+    fn farewell(&mut self) {
+        if let Some(link) = &self.record.spec.link {
+            tracing::debug!(instance.id = %self.record.id, network.ip = %link.ip, "address released");
+        }
+        self.deps.links.release(&self.record.id);
+        self.views.send_replace(None);
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// Waits until something happened that may change the plan.
+    async fn wait(&mut self) {
+        let Some(live) = &mut self.vmm else {
+            if let Some(mail) = self.deletes.recv().await {
+                self.admit_or_log(mail);
+            }
+            return;
+        };
+        // All three are cancel-safe: channel receives.
+        tokio::select! {
+            biased;
+            mail = self.deletes.recv() => match mail {
+                Some(mail) => self.admit_or_log(mail),
+                None => std::future::pending().await,
+            },
+            event = next_event(&mut live.events) => self.vmm_event(event),
+            event = live.agent.next() => self.agent_event(event),
+        }
+    }
+
+    fn admit_or_log(&mut self, mail: DeleteMail) {
+        if let Err(error) = self.admit(mail) {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded");
+            for reply in self.waiting.drain(..) {
+                let _ = reply.send(Err(DeleteError::Failed(self.record.id.clone(), chain(&error))));
+            }
+        }
+    }
+
+    /// Takes in what the VMM reported.
+    pub(crate) fn vmm_event(&mut self, event: VmEvent) {
+        let id = self.record.id.clone();
+        match event {
+            VmEvent::Shutdown => {
+                tracing::info!(instance.id = %id, "the guest has shut down");
+                self.ended(VmState::Shutdown);
+            }
+            VmEvent::Reset => self.reset(),
+            VmEvent::Panicked => {
+                self.hopeless = true;
+                self.trouble("guest_panic", "the guest's kernel panicked");
+            }
+            VmEvent::Exited(reason) => {
+                tracing::info!(instance.id = %id, %reason, "the VMM is gone");
+                let expected = self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete);
+                if !expected && !self.hopeless {
+                    self.trouble("vmm_exited", &format!("the VMM ended: {reason}"));
+                }
+                self.ended(VmState::Shutdown);
+                self.vmm = None;
+            }
+        }
+    }
+
+    fn ended(&mut self, state: VmState) {
+        self.ready = false;
+        if let Some(live) = &mut self.vmm {
+            live.state = state;
+        }
+        let now = self.deps.clock.now();
+        if let Err(error) = self.update(|record| record.stopped_at = Some(now)) {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the end of the guest");
+        }
+    }
+
+    /// The guest asked for a reset: start anew from the record, unless it does nothing else.
+    fn reset(&mut self) {
+        let now = Instant::now();
+        self.ready = false;
+        self.resets.retain(|at| now.duration_since(*at) < RESET_WINDOW);
+        self.resets.push_back(now);
+        if self.record.op.is_some() {
+            return;
+        }
+        if self.resets.len() > MAX_RESETS {
+            self.hopeless = true;
+            return self.trouble("reboot_loop", "the guest reset more than 5 times within 60 s");
+        }
+        tracing::info!(instance.id = %self.record.id, "the guest asked for a reset: starting it anew");
+        let generation = self.record.vmm.as_ref().map(|vmm| vmm.generation);
+        let begun = self.update(|record| record.restart_from = generation).and_then(|()| self.begin(OpKind::Restart));
+        if let Err(error) = begun {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the restart");
+        }
+    }
+
+    /// Records trouble that is nobody's answer.
+    pub(crate) fn trouble(&mut self, code: &str, message: &str) {
+        tracing::warn!(instance.id = %self.record.id, code, message, "trouble");
+        let trouble = ErrorRecord { code: code.into(), message: message.into(), at: self.deps.clock.now() };
+        if let Err(error) = self.update(|record| record.last_error = Some(trouble)) {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the trouble");
+        }
+    }
+
+    /// Takes in what the guest's agent said.
+    pub(crate) fn agent_event(&mut self, event: AgentEvent) {
+        match event {
+            AgentEvent::Connected => {
+                if let Some(live) = &mut self.vmm {
+                    live.agent_connected = true;
+                }
+            }
+            AgentEvent::Message(GuestMessage::Started { init_ms }) => {
+                if !self.ready {
+                    tracing::info!(instance.id = %self.record.id, init_ms, "the guest's program has started");
+                }
+                self.ready = true;
+                self.init_ms = Some(init_ms);
+                self.publish();
+            }
+            AgentEvent::Message(GuestMessage::Exited { status, reason }) => self.program_exited(status, reason),
+            AgentEvent::Message(GuestMessage::Hello { .. }) => {}
+        }
+    }
+
+    fn program_exited(&mut self, status: ExitStatus, reason: Option<String>) {
+        let code = status.exit_code();
+        tracing::info!(instance.id = %self.record.id, exit_code = code, reason, "the guest's program has ended");
+        self.ready = false;
+        let at = self.deps.clock.now();
+        let trouble = reason.map(|message| ErrorRecord { code: "program_not_started".into(), message, at });
+        let recorded = self.update(|record| {
+            record.exit_code = Some(code);
+            if trouble.is_some() {
+                record.last_error = trouble;
+            }
+        });
+        match recorded {
+            Ok(()) => {
+                if let Some(live) = &self.vmm {
+                    live.agent.say(HostMessage::ExitRecorded);
+                }
+            }
+            // Not acknowledged: the guest says it again in the next conversation.
+            Err(error) => {
+                tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the exit code")
+            }
+        }
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

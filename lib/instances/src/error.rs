@@ -1,0 +1,108 @@
+//! What can go wrong at the manager's door.
+
+use dataplane_store::StoreError;
+use dataplane_types::InstanceId;
+use dataplane_vmm::{Hypervisor, VmmError};
+
+use crate::{LinkError, RootDiskError};
+
+/// Why an instance was not made. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The id is taken by an instance that was asked for otherwise.
+    #[error("instance {0} exists already, made from another request")]
+    Conflict(InstanceId),
+    /// Well formed, and impossible here.
+    #[error("{field}: {message}")]
+    Impossible {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        message: String,
+    },
+    /// Neither image nor request names a program.
+    #[error("image {0:?} has neither entrypoint nor cmd; give one")]
+    NoCommand(String),
+    /// The wanted VMM is not available.
+    #[error("hypervisor {0} is not available on this host")]
+    NoHypervisor(Hypervisor),
+    /// The image or the writable layer.
+    #[error(transparent)]
+    Disk(#[from] RootDiskError),
+    /// The network link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Less space is free than must stay free.
+    #[error("{free} bytes are free, {reserved} must stay free")]
+    NoSpace {
+        /// What is free.
+        free: u64,
+        /// What must stay so.
+        reserved: u64,
+    },
+    /// The VMM could not be started, or could not boot.
+    #[error("start the VM")]
+    Vmm(#[from] VmmError),
+    /// The guest's configuration does not fit its disk.
+    #[error("write the guest's configuration")]
+    Config(#[from] dataplane_agent::ConfigDiskError),
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A delete came in the middle.
+    #[error("instance {0} was deleted while it was being made")]
+    Deleted(InstanceId),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// What should not happen.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Why an instance is still there.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeleteError {
+    /// No such instance.
+    #[error("no instance {0}")]
+    NotFound(InstanceId),
+    /// The caller's idea of the instance is stale.
+    #[error("instance {0} has changed")]
+    Stale(InstanceId),
+    /// Too many deletes of one instance wait.
+    #[error("instance {0} is busy")]
+    Busy(InstanceId),
+    /// A step failed; it is tried again by itself, and by the next delete.
+    #[error("delete instance {0}: {1}")]
+    Failed(InstanceId, String),
+}
+
+/// Why the manager could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A record is unreadable: nothing is guessed about it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record names what another one holds.
+    #[error("record of instance {id}: {source}")]
+    Link {
+        /// The instance.
+        id: InstanceId,
+        /// What is held twice.
+        #[source]
+        source: LinkError,
+    },
+    /// The record was written by a newer daemon.
+    #[error("record {path:?} has version {version}; this daemon reads up to {known}")]
+    Version {
+        /// The record.
+        path: std::path::PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest version that is known.
+        known: u32,
+    },
+    /// The log watch could not be made.
+    #[error("watch log files")]
+    Watch(#[source] std::io::Error),
+}

@@ -1,0 +1,27 @@
+//! The instance manager: one record on disk, one actor in memory and at most one VMM process per instance.
+//!
+//! Invariants: an address, a TAP or a disk is held if and only if a record names it; intent is on disk before its first
+//! effect; recovery after a crash is the same loop (observe, plan, execute) that serves a fresh request; reading never
+//! waits for an actor. This crate knows neither HTTP, images nor networks: it declares what it needs of them in
+//! [`RootDisks`] and [`Links`].
+
+mod actor;
+mod agent;
+mod error;
+mod logs;
+mod manager;
+mod ops;
+mod orphans;
+mod plan;
+mod record;
+mod request;
+mod seams;
+mod view;
+
+pub use error::{CreateError, DeleteError, OpenError};
+pub use logs::{LogPiece, LogReader, MAX_PIECE_BYTES};
+pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances};
+pub use record::{ErrorRecord, OpKind, OpRecord, Record, Spec};
+pub use request::{CreateRequest, NetworkRequest};
+pub use seams::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};
+pub use view::{InstanceState, View};

@@ -1,0 +1,361 @@
+//! The handle: a map from ids to actors. Nothing here waits while it holds the map.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, RwLock, Weak};
+use std::time::Duration;
+
+use dataplane_store::{InstancePaths, Store};
+use dataplane_types::{Digest, InstanceId, Mib, WallClock};
+use dataplane_vmm::Vmm;
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::actor::{Actor, CreateReply, DeleteMail};
+use crate::logs::LogWatch;
+use crate::ops::{Draft, prepare};
+use crate::plan::SeenLink;
+use crate::record::RECORD_VERSION;
+use crate::{CreateError, CreateRequest, DeleteError, Links, LogReader, OpenError, Record, RootDisks, View};
+
+/// How many deletes of one instance may wait.
+const DELETE_LANE: usize = 64;
+
+/// What the manager works with.
+pub struct Deps {
+    /// The data directory.
+    pub store: Store,
+    /// The wall clock.
+    pub clock: Arc<dyn WallClock>,
+    /// Images and writable layers.
+    pub disks: Arc<dyn RootDisks>,
+    /// Network links.
+    pub links: Arc<dyn Links>,
+    /// The available drivers, the preferred one first.
+    pub vmms: Vec<Arc<dyn Vmm>>,
+    /// File names of the drivers' binaries: by these orphans are known.
+    pub vmm_binaries: Vec<String>,
+    /// What new instances are pinned to.
+    pub boot: BootFiles,
+    /// What the host can give.
+    pub limits: HostLimits,
+    /// Names.
+    pub dns: GuestDns,
+    /// Bytes that must stay free on the data directory's disk.
+    pub reserved_bytes: u64,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").field("vmms", &self.vmms).field("boot", &self.boot).finish_non_exhaustive()
+    }
+}
+
+/// Kernel and initramfs, by digest, in the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootFiles {
+    /// The guest kernel.
+    pub kernel: Digest,
+    /// The initramfs.
+    pub initramfs: Digest,
+}
+
+/// What the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Logical CPUs.
+    pub vcpus: u32,
+    /// Memory.
+    pub memory: Mib,
+}
+
+/// How guests resolve names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestDns {
+    /// Name servers, in order.
+    pub nameservers: Vec<Ipv4Addr>,
+    /// The domain below which instances are named.
+    pub domain: String,
+}
+
+impl GuestDns {
+    /// The full name of an instance.
+    #[must_use]
+    pub fn fqdn(&self, id: &InstanceId) -> String {
+        format!("{id}.{}", self.domain)
+    }
+}
+
+/// The answer to a create.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The instance.
+    pub view: Arc<View>,
+    /// Whether it was there before.
+    pub existed: bool,
+}
+
+type CreateResult = Result<Arc<View>, Arc<CreateError>>;
+
+#[derive(Debug, Clone)]
+struct Entry {
+    request: CreateRequest,
+    deletes: mpsc::Sender<DeleteMail>,
+    /// `None` before the instance is committed and after it is gone.
+    view: watch::Receiver<Option<Arc<View>>>,
+    /// The result of the create, for those who join it.
+    created: watch::Receiver<Option<CreateResult>>,
+}
+
+/// The actor's ends of an entry.
+#[derive(Debug)]
+struct EntryEnds {
+    lane: mpsc::Receiver<DeleteMail>,
+    views: watch::Sender<Option<Arc<View>>>,
+    done: watch::Sender<Option<CreateResult>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    deps: Arc<Deps>,
+    entries: RwLock<BTreeMap<InstanceId, Entry>>,
+    logs: LogWatch,
+}
+
+/// The instance manager. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Instances(Arc<Inner>);
+
+impl Instances {
+    /// Loads every record, adopts every VMM that lives, and lets each actor bring its instance to rest.
+    ///
+    /// # Errors
+    /// [`OpenError`] when a record cannot be read or contradicts another: nothing is guessed.
+    pub async fn open(deps: Deps) -> Result<Self, OpenError> {
+        let logs = LogWatch::new().map_err(OpenError::Watch)?;
+        let inner = Inner { deps: Arc::new(deps), entries: RwLock::default(), logs };
+        let instances = Self(Arc::new(inner));
+        for (record, paths) in instances.load()? {
+            instances.resume(record, paths).await?;
+        }
+        Ok(instances)
+    }
+
+    fn load(&self) -> Result<Vec<(Record, InstancePaths)>, OpenError> {
+        let store = &self.0.deps.store;
+        let layout = store.layout();
+        store.create_dir(&layout.instances(), 0o711)?;
+        let mut records = Vec::new();
+        for path in store.list(&layout.instances())? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Ok(id) = name.parse::<InstanceId>() else {
+                tracing::info!(path = %path.display(), "removing the draft of a create that did not happen");
+                store.discard(&path)?;
+                continue;
+            };
+            let paths = layout.instance(&id);
+            let Some(record) = store.load::<Record>(&paths.record())? else {
+                tracing::warn!(path = %path.display(), "a directory without a record is left alone");
+                continue;
+            };
+            if record.version > RECORD_VERSION {
+                let (path, version) = (paths.record(), record.version);
+                return Err(OpenError::Version { path, version, known: RECORD_VERSION });
+            }
+            records.push((record, paths));
+        }
+        Ok(records)
+    }
+
+    async fn resume(&self, record: Record, paths: InstancePaths) -> Result<(), OpenError> {
+        let deps = &self.0.deps;
+        if let Some(link) = &record.spec.link {
+            deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
+        }
+        let (id, request) = (record.id.clone(), record.request.clone());
+        let (views, view) = watch::channel(None);
+        let (deletes, lane) = mpsc::channel(DELETE_LANE);
+        let mut actor = new_actor(Arc::clone(deps), Draft { record, paths }, lane, views);
+        if let Err(error) = actor.adopt().await {
+            actor.trouble("vmm_failed", &format!("adopt the VMM: {error}"));
+        }
+        actor.publish();
+        let created = watch::channel(view.borrow().clone().map(Ok)).1;
+        self.insert(id.clone(), Entry { request, deletes, view, created });
+        self.spawn(id, actor.run(None));
+        Ok(())
+    }
+
+    /// Creates and starts an instance. An identical request for an id that exists is answered with what is there, and
+    /// one for an id that is being made joins that.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing of the instance is left.
+    pub async fn create(&self, request: CreateRequest) -> Result<Created, Arc<CreateError>> {
+        let id = request.id.clone().unwrap_or_else(generate_id);
+        let (entry, fresh) = self.enter(&id, &request).map_err(Arc::new)?;
+        if let Some(ends) = fresh {
+            let this = self.clone();
+            self.spawn(id.clone(), async move { this.make(id, request, ends).await });
+        }
+        let existed = entry.created.borrow().is_some();
+        let mut created = entry.created.clone();
+        let result = created.wait_for(Option::is_some).await.ok().and_then(|result| (*result).clone());
+        match result {
+            // What is there now, not what was there when it was made.
+            Some(Ok(view)) => Ok(Created { view: entry.view.borrow().clone().unwrap_or(view), existed }),
+            Some(Err(error)) => Err(error),
+            None => Err(Arc::new(CreateError::Stopping)),
+        }
+    }
+
+    async fn make(self, id: InstanceId, request: CreateRequest, EntryEnds { lane, views, done }: EntryEnds) {
+        let draft = match prepare(&self.0.deps, &id, request).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                self.forget(&id);
+                done.send_replace(Some(Err(Arc::new(error))));
+                return;
+            }
+        };
+        tracing::info!(instance.id = %id, instance.uuid = %draft.record.uuid, image.digest = %draft.record.spec.image_digest, "the instance exists");
+        let actor = new_actor(Arc::clone(&self.0.deps), draft, lane, views);
+        let (reply, answer): (CreateReply, _) = oneshot::channel();
+        let this = self.clone();
+        let relay = tokio::spawn(async move {
+            let result = answer.await.unwrap_or(Err(CreateError::Stopping));
+            if result.is_err() {
+                this.forget(&id);
+            }
+            done.send_replace(Some(result.map_err(Arc::new)));
+        });
+        actor.run(Some(reply)).await;
+        let _ = relay.await;
+    }
+
+    /// The entry of an id: what is there when it was asked for in the same words, or a new one with its other ends.
+    fn enter(&self, id: &InstanceId, request: &CreateRequest) -> Result<(Entry, Option<EntryEnds>), CreateError> {
+        let mut entries = self.0.entries.write().expect("no code panics while it holds the map");
+        if let Some(entry) = entries.get(id) {
+            return if entry.request == *request {
+                Ok((entry.clone(), None))
+            } else {
+                Err(CreateError::Conflict(id.clone()))
+            };
+        }
+        let (views, view) = watch::channel(None);
+        let (deletes, lane) = mpsc::channel(DELETE_LANE);
+        let (done, created) = watch::channel(None);
+        let entry = Entry { request: request.clone(), deletes, view, created };
+        entries.insert(id.clone(), entry.clone());
+        Ok((entry, Some(EntryEnds { lane, views, done })))
+    }
+
+    fn insert(&self, id: InstanceId, entry: Entry) {
+        self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
+    }
+
+    fn forget(&self, id: &InstanceId) {
+        self.0.entries.write().expect("no code panics while it holds the map").remove(id);
+    }
+
+    /// Runs an actor; when it ends the instance is gone, and so is its entry. Holds the manager only weakly.
+    fn spawn(&self, id: InstanceId, actor: impl Future<Output = ()> + Send + 'static) {
+        let manager: Weak<Inner> = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            actor.await;
+            if let Some(inner) = manager.upgrade() {
+                Self(inner).forget(&id);
+            }
+        });
+    }
+
+    /// One instance as it is now.
+    #[must_use]
+    pub fn get(&self, id: &InstanceId) -> Option<Arc<View>> {
+        let entries = self.0.entries.read().expect("no code panics while it holds the map");
+        entries.get(id).and_then(|entry| entry.view.borrow().clone())
+    }
+
+    /// All instances as they are now, by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<View>> {
+        let entries = self.0.entries.read().expect("no code panics while it holds the map");
+        entries.values().filter_map(|entry| entry.view.borrow().clone()).collect()
+    }
+
+    /// Changes of one instance; the value becomes `None` when it is gone.
+    #[must_use]
+    pub fn watch(&self, id: &InstanceId) -> Option<watch::Receiver<Option<Arc<View>>>> {
+        let entries = self.0.entries.read().expect("no code panics while it holds the map");
+        entries.get(id).map(|entry| entry.view.clone())
+    }
+
+    /// Deletes an instance, whatever it is doing: its guest has `grace` to end by itself.
+    ///
+    /// # Errors
+    /// [`DeleteError`].
+    pub async fn delete(&self, id: &InstanceId, grace: Duration, if_match: Option<String>) -> Result<(), DeleteError> {
+        let lane = {
+            let entries = self.0.entries.read().expect("no code panics while it holds the map");
+            entries.get(id).map(|entry| entry.deletes.clone()).ok_or_else(|| DeleteError::NotFound(id.clone()))?
+        };
+        let (reply, answer) = oneshot::channel();
+        lane.try_send(DeleteMail { grace, if_match, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => DeleteError::Busy(id.clone()),
+            mpsc::error::TrySendError::Closed(_) => DeleteError::NotFound(id.clone()),
+        })?;
+        // An actor that ends without an answer has nothing left to delete.
+        answer.await.unwrap_or(Err(DeleteError::NotFound(id.clone())))
+    }
+
+    /// Reads the log of an instance's console; `None` when there is no such instance.
+    #[must_use]
+    pub fn logs(&self, id: &InstanceId) -> Option<LogReader> {
+        self.get(id)?;
+        let paths = self.0.deps.store.layout().instance(id);
+        Some(LogReader::new(paths.serial_log(), &self.0.logs))
+    }
+
+    /// Who uses an image.
+    #[must_use]
+    pub fn user_of_image(&self, image: &Digest) -> Option<InstanceId> {
+        self.list().into_iter().find(|view| view.record.spec.image_digest == *image).map(|view| view.record.id.clone())
+    }
+
+    /// The names under which instances are known.
+    #[must_use]
+    pub fn dns(&self) -> &GuestDns {
+        &self.0.deps.dns
+    }
+}
+
+fn new_actor(
+    deps: Arc<Deps>,
+    draft: Draft,
+    deletes: mpsc::Receiver<DeleteMail>,
+    views: watch::Sender<Option<Arc<View>>>,
+) -> Actor {
+    Actor {
+        deps,
+        paths: draft.paths,
+        record: draft.record,
+        vmm: None,
+        link: SeenLink::Unknown,
+        asked: false,
+        hopeless: false,
+        ready: false,
+        init_ms: None,
+        grace: Duration::ZERO,
+        deletes,
+        waiting: Vec::new(),
+        views,
+        resets: VecDeque::new(),
+    }
+}
+
+/// An id for an instance that was not given one: `i-` and 12 hex digits.
+fn generate_id() -> InstanceId {
+    let hex = Uuid::new_v4().simple().to_string();
+    format!("i-{}", &hex[..12]).parse().expect("i- and hex digits are a DNS label")
+}

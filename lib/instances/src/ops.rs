@@ -1,0 +1,7 @@
+//! The steps of the plan, one file per operation. Each may be run twice.
+
+mod delete;
+mod prepare;
+mod start;
+
+pub(crate) use prepare::{Draft, prepare};

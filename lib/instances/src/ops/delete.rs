@@ -1,0 +1,96 @@
+//! From whatever there is to nothing: the guest is asked, its VMM ended, its TAP and its directory removed.
+//! Deletion only rolls forward.
+
+use std::time::Duration;
+
+use dataplane_agent::HostMessage;
+use dataplane_vmm::VmState;
+use tokio::time::Instant;
+
+use crate::actor::{Actor, StepError, next_event};
+use crate::plan::SeenLink;
+
+/// What a guest may take beyond the grace to sync and power off once its program has ended.
+const POWER_OFF_ALLOWANCE: Duration = Duration::from_secs(5);
+
+impl Actor {
+    /// Asks the guest's agent to end the program and waits for the guest to power off. A guest that cannot be asked,
+    /// or does not end, has had its chance when the grace is over.
+    pub(crate) async fn ask_guest(&mut self) -> Result<(), StepError> {
+        self.asked = true;
+        if self.grace.is_zero() {
+            return Ok(());
+        }
+        let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
+        let mut deadline = Instant::now() + self.grace;
+        let mut told = false;
+        loop {
+            let Some(live) = &mut self.vmm else { return Ok(()) };
+            if live.state == VmState::Shutdown {
+                return Ok(());
+            }
+            if live.agent_connected && !told {
+                live.agent.say(HostMessage::Stop { grace_ms });
+                told = true;
+                deadline = Instant::now() + self.grace + POWER_OFF_ALLOWANCE;
+            }
+            // All cancel-safe: channel receives and a timer. An event is never lost, it is handled below.
+            tokio::select! {
+                biased;
+                event = next_event(&mut live.events) => self.vmm_event(event),
+                event = live.agent.next() => {
+                    let connected = matches!(event, crate::agent::AgentEvent::Connected);
+                    self.agent_event(event);
+                    told &= !connected;
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    tracing::warn!(instance.id = %self.record.id, told, "the guest did not end within its grace");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn end_vmm(&mut self) -> Result<(), StepError> {
+        if let Some(live) = &self.vmm {
+            if live.unresponsive {
+                live.handle.kill().await?;
+            } else {
+                live.handle.quit().await?;
+            }
+        }
+        self.vmm = None;
+        self.ready = false;
+        Ok(())
+    }
+
+    pub(crate) async fn remove_link(&mut self) -> Result<(), StepError> {
+        if let Some(link) = &self.record.spec.link {
+            self.deps.links.remove(link).await?;
+        }
+        self.link = SeenLink::Down;
+        Ok(())
+    }
+
+    /// Records that there is no VMM any more.
+    pub(crate) async fn settle(&mut self) -> Result<(), StepError> {
+        let now = self.deps.clock.now();
+        self.hopeless = false;
+        let run_dir = self.deps.store.layout().run(&self.record.uuid);
+        self.deps.store.discard_volatile(&run_dir)?;
+        self.update(|record| {
+            record.vmm = None;
+            record.stopped_at.get_or_insert(now);
+        })
+    }
+
+    /// The end: sockets first, then the directory by one rename.
+    pub(crate) async fn discard(&mut self) -> Result<(), StepError> {
+        let store = self.deps.store.clone();
+        let run_dir = store.layout().run(&self.record.uuid);
+        let root = self.paths.root().to_owned();
+        tokio::task::block_in_place(|| store.discard_volatile(&run_dir).and_then(|()| store.discard(&root)))?;
+        tracing::info!(instance.id = %self.record.id, "the instance is deleted");
+        Ok(())
+    }
+}

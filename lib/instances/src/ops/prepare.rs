@@ -1,0 +1,137 @@
+//! From a request to a record on disk: image, address, disks, one rename that commits. Nothing is left of a failure.
+
+use std::path::PathBuf;
+
+use dataplane_agent::{GuestConfig, GuestNetwork};
+use dataplane_store::InstancePaths;
+use dataplane_types::{InstanceId, OperationId};
+use dataplane_vmm::Vmm;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::record::{OpKind, OpRecord, Pins, RECORD_VERSION, Spec};
+use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record};
+
+/// A committed instance that has not been started.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) record: Record,
+    pub(crate) paths: InstancePaths,
+}
+
+/// Makes the instance exist, or nothing.
+pub(crate) async fn prepare(deps: &Deps, id: &InstanceId, request: CreateRequest) -> Result<Draft, CreateError> {
+    request.check(&deps.limits)?;
+    let driver = choose(deps, &request)?;
+    check_space(deps)?;
+    let lease = deps.disks.lease(&request.image)?;
+    let program = request.program(&lease)?;
+    let network = &request.network;
+    let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
+    let operation = OperationId::generate();
+    let now = deps.clock.now();
+    let record = Record {
+        version: RECORD_VERSION,
+        uuid: Uuid::now_v7(),
+        id: id.clone(),
+        generation: 1,
+        spec: Spec {
+            image: lease.id.clone(),
+            image_digest: lease.digest,
+            image_filesystem: lease.filesystem.clone(),
+            hypervisor: driver.hypervisor(),
+            hypervisor_version: driver.version().to_owned(),
+            memory: request.memory,
+            memory_max: request.memory_max.unwrap_or(request.memory),
+            vcpus: request.vcpus,
+            max_vcpus: request.max_vcpus.unwrap_or(request.vcpus),
+            disk: request.disk,
+            argv: program.argv,
+            entrypoint_len: program.entrypoint_len,
+            env: program.env,
+            working_dir: program.working_dir,
+            user: program.user,
+            stop_signal: program.stop_signal,
+            hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
+            link,
+        },
+        request,
+        pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
+        op: Some(OpRecord { kind: OpKind::Create, id: operation.clone(), since: now }),
+        vmm: None,
+        vmm_generation: 0,
+        restart_from: None,
+        last_error: None,
+        exit_code: None,
+        created_at: now,
+        started_at: None,
+        stopped_at: None,
+    };
+    let draft = deps.store.layout().instance_draft(&operation);
+    let committed = commit(deps, &record, &draft).await;
+    if committed.is_err() {
+        deps.links.release(id);
+        if let Err(error) = deps.store.discard(draft.root()) {
+            tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
+        }
+    }
+    // The record names the image now: its lease may end.
+    drop::<ImageLease>(lease);
+    committed.map(|paths| Draft { record, paths })
+}
+
+async fn commit(deps: &Deps, record: &Record, draft: &InstancePaths) -> Result<InstancePaths, CreateError> {
+    let store = &deps.store;
+    let config = guest_config(deps, record).to_disk()?;
+    store.create_dir(draft.root(), 0o711)?;
+    store.create_dir(&draft.logs(), 0o700)?;
+    let writable = draft.writable_disk();
+    deps.disks.make_writable(&writable, record.spec.disk, record.uuid).await?;
+    store.replace_bytes(&draft.config_disk(), &config)?;
+    store.replace_bytes(&draft.serial_log(), b"")?;
+    store.replace(&draft.record(), record)?;
+    let paths = store.layout().instance(&record.id);
+    let contents: [PathBuf; 2] = [writable, draft.logs()];
+    tokio::task::block_in_place(|| store.commit_new(draft.root(), paths.root(), &contents))?;
+    Ok(paths)
+}
+
+fn choose<'a>(deps: &'a Deps, request: &CreateRequest) -> Result<&'a Arc<dyn Vmm>, CreateError> {
+    match request.hypervisor {
+        Some(wanted) => {
+            deps.vmms.iter().find(|vmm| vmm.hypervisor() == wanted).ok_or(CreateError::NoHypervisor(wanted))
+        }
+        None => deps.vmms.first().ok_or_else(|| LinkError::Host("no hypervisor at all".into()).into()),
+    }
+}
+
+fn check_space(deps: &Deps) -> Result<(), CreateError> {
+    let free = deps.store.free_bytes()?;
+    if free < deps.reserved_bytes {
+        return Err(CreateError::NoSpace { free, reserved: deps.reserved_bytes });
+    }
+    Ok(())
+}
+
+fn guest_config(deps: &Deps, record: &Record) -> GuestConfig {
+    let spec = &record.spec;
+    GuestConfig {
+        instance_id: record.id.to_string(),
+        hostname: spec.hostname.clone(),
+        fqdn: Some(deps.dns.fqdn(&record.id)),
+        image_filesystem: spec.image_filesystem.clone(),
+        argv: spec.argv.clone(),
+        env: spec.env.clone(),
+        working_dir: spec.working_dir.clone(),
+        user: spec.user.clone(),
+        stop_signal: spec.stop_signal.clone(),
+        network: spec.link.as_ref().map(|link| GuestNetwork {
+            mac: link.mac.to_string(),
+            address: link.ip,
+            prefix_len: link.prefix_len,
+            gateway: link.gateway,
+            nameservers: deps.dns.nameservers.clone(),
+            search: Some(deps.dns.domain.clone()),
+        }),
+    }
+}

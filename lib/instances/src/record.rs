@@ -1,0 +1,186 @@
+//! The record: what an instance should be, and what is being done to it. The only truth about it on disk.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use dataplane_types::{Digest, Gib, ImageId, InstanceId, Labels, Link, Mib, OperationId};
+use dataplane_vmm::{Hypervisor, VmmProcess};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::CreateRequest;
+
+/// The version that is written. Every version ever written stays readable.
+pub(crate) const RECORD_VERSION: u32 = 1;
+
+/// One instance, as it lies on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the record's format.
+    pub version: u32,
+    /// Identity beyond the id: a thing that is made again under an old id has another one.
+    pub uuid: Uuid,
+    /// The id.
+    pub id: InstanceId,
+    /// Counts the changes of this record.
+    pub generation: u64,
+    /// What the client asked for: what a repeated create is compared with.
+    pub request: CreateRequest,
+    /// What it became.
+    pub spec: Spec,
+    /// What the instance must always run on.
+    pub pins: Pins,
+    /// The operation in progress: durable before its first effect.
+    pub op: Option<OpRecord>,
+    /// The VMM process, from before it is spawned until it is known to be gone.
+    pub vmm: Option<VmmRecord>,
+    /// How many VMM processes this instance has had.
+    pub vmm_generation: u64,
+    /// The VMM generation in which the guest asked for the restart in progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_from: Option<u64>,
+    /// The last trouble; cleared by the next success of the same kind.
+    pub last_error: Option<ErrorRecord>,
+    /// How the program ended last time.
+    pub exit_code: Option<i32>,
+    /// When the instance was made.
+    pub created_at: DateTime<Utc>,
+    /// When its VM was last booted.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When its VM was last seen to have ended.
+    pub stopped_at: Option<DateTime<Utc>>,
+}
+
+/// The request with every default and every property of the image filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The image's id when the instance was made.
+    pub image: ImageId,
+    /// The digest of its manifest: what the instance runs, whatever the id means later.
+    pub image_digest: Digest,
+    /// File system of the image disk.
+    pub image_filesystem: String,
+    /// Which VMM drives it.
+    pub hypervisor: Hypervisor,
+    /// The VMM's version when the instance was made.
+    pub hypervisor_version: String,
+    /// Memory at boot.
+    pub memory: Mib,
+    /// The most memory it may grow to.
+    pub memory_max: Mib,
+    /// Virtual CPUs at boot.
+    pub vcpus: u32,
+    /// The most virtual CPUs it may grow to.
+    pub max_vcpus: u32,
+    /// Size of the writable layer.
+    pub disk: Gib,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Where the arguments begin in `argv`: what comes before is the entrypoint.
+    pub entrypoint_len: usize,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub working_dir: String,
+    /// The user, as the image or the client wrote it.
+    pub user: String,
+    /// The signal that asks the program to end.
+    pub stop_signal: String,
+    /// The guest's host name.
+    pub hostname: String,
+    /// The network link, held as long as this record exists.
+    pub link: Option<Link>,
+}
+
+/// Content-addressed things that are kept while an instance names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pins {
+    /// The guest kernel.
+    pub kernel: Digest,
+    /// The initramfs.
+    pub initramfs: Digest,
+}
+
+/// A VMM process that was, or is about to be, spawned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmmRecord {
+    /// Which of the instance's VMM processes this is.
+    pub generation: u64,
+    /// Its identity; absent in the instant between intent and spawn.
+    pub process: Option<VmmProcess>,
+}
+
+/// An operation in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpRecord {
+    /// What is being done.
+    pub kind: OpKind,
+    /// Which attempt.
+    pub id: OperationId,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// What can be done to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpKind {
+    /// Made and started.
+    Create,
+    /// Started anew from the record, after the guest asked for a reset.
+    Restart,
+    /// Taken away with everything it has.
+    Delete,
+}
+
+/// Trouble, in words a client may read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorRecord {
+    /// A stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// The environment of the image, overlaid by the client's: same names replaced in place, new ones appended in order.
+pub(crate) fn merge_env(image: &[String], own: &BTreeMap<String, String>) -> Vec<String> {
+    let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    let mut merged: Vec<String> = image
+        .iter()
+        .map(|pair| own.get(&name(pair)).map_or_else(|| pair.clone(), |value| format!("{}={value}", name(pair))))
+        .collect();
+    let known: Vec<String> = image.iter().map(|pair| name(pair)).collect();
+    merged.extend(own.iter().filter(|(key, _)| !known.contains(key)).map(|(key, value)| format!("{key}={value}")));
+    merged
+}
+
+impl Record {
+    /// The labels that the client gave.
+    #[must_use]
+    pub fn labels(&self) -> &Labels {
+        &self.request.labels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_environment_wins_in_place() {
+        let image = ["PATH=/bin".to_owned(), "A=1".to_owned()];
+        let own = BTreeMap::from([("A".to_owned(), "2=3".to_owned()), ("B".to_owned(), String::new())]);
+        assert_eq!(merge_env(&image, &own), ["PATH=/bin", "A=2=3", "B="]);
+    }
+
+    #[test]
+    fn version_one_stays_readable() {
+        let text = include_str!("../golden/record-v1.json");
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(record.version, 1);
+        let again: serde_json::Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    }
+}

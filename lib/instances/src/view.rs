@@ -1,0 +1,53 @@
+//! What others see of an instance: a snapshot that costs no question to anybody.
+
+use std::sync::Arc;
+
+use dataplane_vmm::VmState;
+
+use crate::Record;
+
+/// The states of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InstanceState {
+    /// A VMM exists, its VM is not booted yet.
+    Created,
+    /// The VM runs.
+    Running,
+    /// The VM is paused.
+    Paused,
+    /// The guest has shut down, its VMM still exists.
+    Shutdown,
+    /// No VMM.
+    Stopped,
+}
+
+/// One instance at one instant.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The record.
+    pub record: Arc<Record>,
+    /// The state: computed, never stored.
+    pub state: InstanceState,
+    /// Whether the guest's agent said that the program was started.
+    pub ready: bool,
+    /// Init's own time in the guest, in milliseconds, once the agent has told it.
+    pub init_ms: Option<u64>,
+}
+
+impl View {
+    /// The entity tag: a re-created instance never matches an old one.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("{}-{}", self.record.uuid, self.record.generation)
+    }
+}
+
+pub(crate) fn state_of(vmm: Option<VmState>) -> InstanceState {
+    match vmm {
+        None => InstanceState::Stopped,
+        Some(VmState::Empty | VmState::Created) => InstanceState::Created,
+        Some(VmState::Running) => InstanceState::Running,
+        Some(VmState::Paused) => InstanceState::Paused,
+        Some(VmState::Shutdown) => InstanceState::Shutdown,
+    }
+}
