@@ -1,0 +1,1 @@
+//! A container registry on loopback, for tests that pull.

@@ -1,0 +1,129 @@
+#!/bin/bash
+# Runs every test that can run on this machine, in four tiers, and says what ran, what did not, and why.
+#
+#   scripts/test.sh [TIER ...]      default: 1 2 3 4
+#
+#   1  everything in process, VMM = fake-ch            3  real guests on QEMU
+#   2  bridge, TAP, nftables in namespaces (root)      4  real guests on Cloud Hypervisor
+#
+# The last line is "N passed, N failed, N skipped" over all tiers.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+target=${CARGO_TARGET_DIR:-target}
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
+network='(binary(net) | (package(dataplane-network) & kind(test)))'
+guests='binary(vm)'
+passed=0 failed=0 skipped=0
+report=()
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+count() { cargo nextest list --workspace --message-format json "$@" 2>/dev/null | jq '[."rust-suites"[].testcases[] | select(."filter-match".status == "matches")] | length'; }
+
+# A tier's result: number, name, passed, failed, skipped, why.
+settle() {
+	passed=$((passed + $3)) failed=$((failed + $4)) skipped=$((skipped + $5))
+	report+=("tier $1 ($2): $(($3 + $4)) tests ran, $3 passed, $4 failed, $5 skipped${6:+: $6}")
+}
+
+# Tests marked as not runnable here, one line each with the reason that the mark gives.
+ignored() {
+	cargo nextest list --workspace --run-ignored ignored-only --message-format json -E "$1" 2>/dev/null |
+		jq -r '."rust-suites"[] | ."binary-path" as $b | .testcases | to_entries[]
+			| select(.value."filter-match".status == "matches") | [$b, .key] | @tsv' |
+		while IFS=$'\t' read -r binary test; do
+			"$binary" --exact "$test" 2>/dev/null | sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\{0,1\}/skipped: \1: /p'
+		done
+}
+
+# Runs the tests that a filter names; further arguments go to nextest.
+tier() {
+	local number=$1 name=$2 filter=$3 junit=$target/nextest/default/junit.xml skips line total bad count
+	shift 3
+	echo "== tier $number: $name"
+	rm -f "$junit"
+	cargo nextest run --workspace --no-tests pass -E "$filter" "$@"
+	local ended=$?
+	skips=$(ignored "$filter")
+	[ -z "$skips" ] || echo "$skips"
+	skips=$(grep -c . <<<"$skips")
+	line=$(grep -om 1 '<testsuites[^>]*>' "$junit" 2>/dev/null)
+	total=$(sed -n 's/.* tests="\([0-9]*\)".*/\1/p' <<<"$line")
+	bad=0
+	for count in $(grep -oE '(failures|errors)="[0-9]+"' <<<"$line" | tr -dc '0-9\n'); do bad=$((bad + count)); done
+	# A run that failed without a failing test did not get as far as running them.
+	if [ "$ended" != 0 ] && [ "$bad" = 0 ]; then bad=1 total=$((${total:-0} + 1)); fi
+	settle "$number" "$name" $((${total:-0} - bad)) "$bad" "$skips"
+}
+
+tier1() {
+	tier 1 'in process' "not ($network | $guests)"
+}
+
+tier2() {
+	if ! is_root; then
+		settle 2 'network namespaces' 0 0 "$(count -E "$network")" 'needs root'
+	elif [ ! -c /dev/net/tun ]; then
+		settle 2 'network namespaces' 0 0 "$(count -E "$network")" 'needs /dev/net/tun'
+	else
+		tier 2 'network namespaces' "$network"
+	fi
+}
+
+tier3() {
+	if command -v qemu-system-x86_64 >/dev/null; then
+		HYPERVISOR=qemu tier 3 'guests on QEMU' "$guests"
+	elif is_root && command -v apt-get >/dev/null; then
+		settle 3 'guests on QEMU' 0 1 0 'qemu-system-x86_64 is missing although it can be installed'
+	else
+		settle 3 'guests on QEMU' 0 0 "$(count -E "$guests")" 'no qemu-system-x86_64, and no right to install it'
+	fi
+}
+
+# Cloud Hypervisor needs virtualization in hardware; /dev/kvm alone does not prove it.
+hardware_kvm() {
+	[ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo && { [ -d /sys/module/kvm_intel ] || [ -d /sys/module/kvm_amd ]; }
+}
+
+tier4() {
+	local name='guests on Cloud Hypervisor' binary log result
+	if ! command -v cloud-hypervisor >/dev/null; then
+		settle 4 "$name" 0 0 "$(count -E "$guests")" 'no cloud-hypervisor on PATH'
+		return
+	fi
+	if hardware_kvm; then
+		HYPERVISOR=cloud-hypervisor tier 4 "$name" "$guests"
+		return
+	fi
+	echo "== tier 4: $name, in an emulated host"
+	binary=$(cargo nextest list --workspace --list-type binaries-only --message-format json -E "$guests" 2>/dev/null |
+		jq -r '[."rust-binaries"[] | select(."binary-name" == "vm")][0]."binary-path" // empty')
+	if [ -z "$binary" ]; then
+		settle 4 "$name" 0 0 0 'there is no such suite'
+		return
+	fi
+	log=$(mktemp)
+	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1800}" --env HYPERVISOR=cloud-hypervisor --env RUST_LOG \
+		--env RUST_BACKTRACE --share "$target/debug/dataplane" -- "$binary" --test-threads=1 2>&1 | tee "$log"
+	local ended=${PIPESTATUS[0]}
+	sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\{0,1\}/skipped: \1: /p' "$log"
+	result=$(grep -a '^test result:' "$log" | tail -n 1)
+	number() { sed -n "s/.* \([0-9]*\) $1;.*/\1/p" <<<"$result" | grep . || echo 0; }
+	local good bad skips
+	good=$(number passed) bad=$(number failed) skips=$(number ignored)
+	if [ "$ended" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+	rm -f "$log"
+	settle 4 "$name" "$good" "$bad" "$skips"
+}
+
+if [ $# = 0 ]; then set -- 1 2 3 4; fi
+scripts/install-tools.sh packages test || ! is_root || exit 1
+if PROFILE=dev scripts/build.sh; then
+	for number in "$@"; do "tier$number"; done
+else
+	settle 0 'build' 0 1 0 'nothing ran'
+fi
+echo
+printf '%s\n' "${report[@]}"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
