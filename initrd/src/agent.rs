@@ -1,0 +1,283 @@
+//! The agent channel: a vsock listener, or a virtio-serial port, or nothing.
+//!
+//! Invariant: the channel is taken before the image's program starts, is held until the guest is gone, never blocks,
+//! and is inherited by nobody. Only the host is listened to: a vsock peer that is not the host is hung up on, and the
+//! serial port cannot be opened twice.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dataplane_agent::{AGENT_PORT_NAME, AGENT_VSOCK_PORT};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, getpeername, listen, socket};
+
+use crate::conversation::{Conversation, Facts, Order};
+use crate::error::{During as _, InitError};
+use crate::sys;
+use crate::uevent::Uevents;
+
+/// How often a port without a host is looked at: the kernel reports its state, not its change.
+const PORT_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the host may take to name the ports of a serial device.
+const PORT_LIMIT: Duration = Duration::from_secs(2);
+/// Reads in one turn, so that no host keeps init from its other work.
+const MAX_READS: usize = 16;
+
+const VIRTIO_CONSOLE: &str = "0x0003";
+const VIRTIO_VSOCK: &str = "0x0013";
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    channel: Channel,
+    pub(crate) facts: Facts,
+}
+
+#[derive(Debug)]
+enum Channel {
+    None,
+    Vsock {
+        listener: OwnedFd,
+        link: Option<Link>,
+    },
+    /// `link` lives while a host is connected.
+    Port {
+        port: File,
+        link: Option<Conversation>,
+    },
+}
+
+/// A connection and what is said on it.
+#[derive(Debug)]
+struct Link {
+    stream: File,
+    conversation: Conversation,
+}
+
+impl Agent {
+    /// Opens the channel that the machine has.
+    pub(crate) fn open(uevents: &Uevents) -> Result<Self, InitError> {
+        let devices = virtio_devices(Path::new("/sys/bus/virtio/devices"));
+        let channel = if devices.iter().any(|kind| kind == VIRTIO_VSOCK) {
+            Channel::Vsock { listener: vsock_listener().during("listen on", "the agent's vsock port")?, link: None }
+        } else if devices.iter().any(|kind| kind == VIRTIO_CONSOLE) {
+            let ports = Path::new("/sys/class/virtio-ports");
+            match uevents.wait(PORT_LIMIT, || Ok(find_port(ports)))? {
+                Some(path) => Channel::Port { port: open_port(&path).during("open", path.display())?, link: None },
+                None => Channel::None,
+            }
+        } else {
+            Channel::None
+        };
+        Ok(Self { channel, facts: Facts::default() })
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        match self.channel {
+            Channel::None => false,
+            Channel::Vsock { .. } | Channel::Port { .. } => true,
+        }
+    }
+
+    /// The program was started.
+    pub(crate) fn started(&mut self, init_ms: u64) {
+        self.facts.started = Some(init_ms);
+        let facts = self.facts.clone();
+        if let Some(conversation) = self.conversation() {
+            conversation.tell_started(&facts);
+        }
+    }
+
+    /// Says (again) how the program ended.
+    pub(crate) fn tell_exited(&mut self) {
+        let facts = self.facts.clone();
+        if let Some(conversation) = self.conversation() {
+            conversation.tell_exited(&facts);
+        }
+    }
+
+    fn conversation(&mut self) -> Option<&mut Conversation> {
+        match &mut self.channel {
+            Channel::None => None,
+            Channel::Vsock { link, .. } => link.as_mut().map(|link| &mut link.conversation),
+            Channel::Port { link, .. } => link.as_mut(),
+        }
+    }
+
+    /// What to wait for.
+    pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
+        match &self.channel {
+            Channel::None => Vec::new(),
+            Channel::Vsock { listener, link } => {
+                let link = link.iter().map(|link| PollFd::new(link.stream.as_fd(), flags_for(&link.conversation)));
+                std::iter::once(PollFd::new(listener.as_fd(), PollFlags::POLLIN)).chain(link).collect()
+            }
+            Channel::Port { port, link } => {
+                link.iter().map(|link| PollFd::new(port.as_fd(), flags_for(link))).collect()
+            }
+        }
+    }
+
+    /// When to look again although nothing happened.
+    pub(crate) fn look_again(&self) -> Option<Duration> {
+        match &self.channel {
+            Channel::None | Channel::Vsock { .. } | Channel::Port { link: Some(_), .. } => None,
+            Channel::Port { link: None, .. } => Some(PORT_INTERVAL),
+        }
+    }
+
+    /// Accepts, reads and writes as far as that goes without waiting.
+    pub(crate) fn serve(&mut self) -> Vec<Order> {
+        match &mut self.channel {
+            Channel::None => Vec::new(),
+            Channel::Vsock { listener, link } => {
+                if let Some(stream) = accept_host(listener) {
+                    // The newest connection wins: the host has given up on the older one.
+                    *link = Some(Link { stream, conversation: Conversation::default() });
+                }
+                let Some(open) = link else { return Vec::new() };
+                let (orders, alive) = exchange(&mut open.stream, &mut open.conversation, &self.facts);
+                if !alive {
+                    *link = None;
+                }
+                orders
+            }
+            Channel::Port { port, link } => {
+                if !has_host(port.as_fd()) {
+                    *link = None;
+                    return Vec::new();
+                }
+                let conversation = link.get_or_insert_with(Conversation::default);
+                let (orders, alive) = exchange(port, conversation, &self.facts);
+                if !alive {
+                    *link = None;
+                }
+                orders
+            }
+        }
+    }
+}
+
+fn flags_for(conversation: &Conversation) -> PollFlags {
+    if conversation.outgoing().is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
+}
+
+/// Reads and writes what is possible; says whether the conversation can go on.
+fn exchange(stream: &mut File, conversation: &mut Conversation, facts: &Facts) -> (Vec<Order>, bool) {
+    let mut orders = Vec::new();
+    let mut alive = true;
+    let mut bytes = [0; 4096];
+    for _ in 0..MAX_READS {
+        match stream.read(&mut bytes) {
+            Ok(0) => alive = false,
+            Ok(count) => {
+                orders.extend(conversation.receive(bytes.get(..count).unwrap_or_default(), facts));
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => alive = error.kind() == io::ErrorKind::WouldBlock,
+        }
+        break;
+    }
+    while alive && !conversation.outgoing().is_empty() {
+        match stream.write(conversation.outgoing()) {
+            Ok(count) if count > 0 => conversation.sent(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Ok(_) | Err(_) => alive = false,
+        }
+    }
+    (orders, alive && !conversation.is_stuck())
+}
+
+fn vsock_listener() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+    bind(listener.as_raw_fd(), &VsockAddr::new(libc::VMADDR_CID_ANY, AGENT_VSOCK_PORT))?;
+    listen(&listener, Backlog::new(8)?)?;
+    Ok(listener)
+}
+
+/// The newest waiting connection of the host. Programs in the guest can connect too; they are hung up on.
+fn accept_host(listener: &OwnedFd) -> Option<File> {
+    let mut newest = None;
+    for _ in 0..MAX_READS {
+        let accepted = match sys::accept(listener.as_fd()) {
+            Ok(accepted) => accepted,
+            Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
+            Err(_) => break,
+        };
+        let peer = getpeername::<VsockAddr>(accepted.as_raw_fd());
+        if peer.is_ok_and(|peer| peer.cid() == libc::VMADDR_CID_HOST) {
+            newest = Some(File::from(accepted));
+        }
+    }
+    newest
+}
+
+fn virtio_devices(bus: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(bus) else { return Vec::new() };
+    let kinds = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("device")).ok());
+    kinds.map(|kind| kind.trim().to_owned()).collect()
+}
+
+fn find_port(ports: &Path) -> Option<PathBuf> {
+    let named = fs::read_dir(ports)
+        .ok()?
+        .flatten()
+        .find(|entry| fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == AGENT_PORT_NAME));
+    named.map(|entry| Path::new("/dev").join(entry.file_name()))
+}
+
+fn open_port(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)
+}
+
+/// Whether a host is connected to the port.
+fn has_host(port: BorrowedFd<'_>) -> bool {
+    let mut entry = [PollFd::new(port, PollFlags::POLLIN)];
+    let asked = poll(&mut entry, PollTimeout::ZERO);
+    let [entry] = entry;
+    asked.is_ok() && !entry.revents().is_some_and(|flags| flags.contains(PollFlags::POLLHUP))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests lay out a directory, no record")]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use dataplane_agent::{HostMessage, encode};
+
+    use super::*;
+
+    #[test]
+    fn the_port_is_found_by_name() {
+        let class = tempfile::tempdir().unwrap();
+        for (port, name) in [("vport0p1", "other\n"), ("vport0p2", "org.dataplane.agent.0\n")] {
+            fs::create_dir(class.path().join(port)).unwrap();
+            fs::write(class.path().join(port).join("name"), name).unwrap();
+        }
+        assert_eq!(find_port(class.path()), Some(PathBuf::from("/dev/vport0p2")));
+        assert_eq!(find_port(&class.path().join("none")), None);
+    }
+
+    #[test]
+    fn a_link_ends_with_its_peer() {
+        let (guest, mut host) = UnixStream::pair().unwrap();
+        guest.set_nonblocking(true).unwrap();
+        let mut stream = File::from(OwnedFd::from(guest));
+        let mut conversation = Conversation::default();
+        let stop = serde_json::to_vec(&HostMessage::Stop { grace_ms: 5 }).unwrap();
+        host.write_all(&encode(0, &stop).unwrap()).unwrap();
+        let facts = Facts::default();
+        assert_eq!(exchange(&mut stream, &mut conversation, &facts), (vec![Order::Stop { grace_ms: 5 }], true));
+        assert_eq!(exchange(&mut stream, &mut conversation, &facts), (Vec::new(), true));
+        drop(host);
+        assert_eq!(exchange(&mut stream, &mut conversation, &facts), (Vec::new(), false));
+    }
+}

@@ -1,0 +1,154 @@
+//! `/init` of every guest: makes the machine ready for the image's program, starts it, and stays as process 1.
+//!
+//! Invariant: process 1 never ends. Whatever goes wrong is one line on the console and an exit status for the host;
+//! then the machine is switched off. Nothing that was asked for is left out in silence: a guest is either as its
+//! configuration says, or off.
+
+mod agent;
+mod console;
+mod conversation;
+mod disks;
+mod environment;
+mod error;
+mod identity;
+mod modules;
+mod net;
+mod netlink;
+mod power;
+mod program;
+mod root;
+mod stop_signal;
+mod supervise;
+mod sys;
+mod uevent;
+mod user;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dataplane_agent::{ExitStatus, GuestConfig};
+use nix::libc;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::agent::Agent;
+use crate::error::InitError;
+use crate::netlink::RouteSocket;
+use crate::power::Quiet;
+use crate::root::Writable;
+use crate::supervise::{Children, Program};
+use crate::uevent::Uevents;
+
+/// What must outlive a failure, so that it can be told and the disks be left clean.
+#[derive(Debug, Default)]
+struct Guest {
+    uevents: Option<Uevents>,
+    children: Option<Children>,
+    agent: Option<Agent>,
+    writable: Option<Writable>,
+    quiet: Option<Quiet>,
+}
+
+fn main() -> ExitCode {
+    let begun = Instant::now();
+    if std::process::id() != 1 {
+        console::complain("this is a guest's first program, and not to be run by hand");
+        return ExitCode::FAILURE;
+    }
+    // The default hook would print where the panic was, in several lines, on the console of the image's program.
+    std::panic::set_hook(Box::new(|panic| console::kernel_log(&panic.to_string().replace('\n', " "))));
+    let mut guest = Guest::default();
+    if let Err(error) = caught(|| live(&mut guest, begun)) {
+        console::complain(&error.chain());
+        if let Err(error) = caught(|| report_failure(&mut guest, &error)) {
+            console::complain(&error.chain());
+        }
+    }
+    if let Some(children) = &guest.children {
+        supervise::end_everything(children);
+    }
+    let quiet = guest.quiet.take().unwrap_or_else(Quiet::prepare);
+    power::off(guest.writable.as_ref(), quiet)
+}
+
+fn caught(act: impl FnOnce() -> Result<(), InitError>) -> Result<(), InitError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(InitError::Panic(text.to_owned()))
+    })
+}
+
+/// From the kernel's hand-over to the program's end, told and recorded.
+fn live(guest: &mut Guest, begun: Instant) -> Result<(), InitError> {
+    root::mount_for_boot()?;
+    guest.quiet = Some(Quiet::prepare());
+    guest.children = Some(Children::watch()?);
+    guest.uevents = Some(Uevents::open()?);
+    let (Some(uevents), Some(children)) = (&guest.uevents, &guest.children) else { return Ok(()) };
+
+    let late = modules::load_early()?;
+    let disks = disks::find(uevents)?;
+    let config = disks::read_config(&disks.config)?;
+    guest.writable = Some(root::assemble(&disks, &config.image_filesystem)?);
+    // The channel is opened before the root changes hands and before the program could take it.
+    let agent = guest.agent.insert(Agent::open(uevents)?);
+    let mut routes = RouteSocket::open().map_err(|error| InitError::Step {
+        act: "open",
+        subject: "the route socket".to_owned(),
+        source: error.into(),
+    })?;
+    net::loopback_up(&mut routes)?;
+    if let Some(network) = &config.network {
+        net::configure(&mut routes, uevents, network)?;
+    }
+    root::switch()?;
+    root::mount_api()?;
+    identity::apply(&config)?;
+    let stop_signal = stop_signal_of(&config);
+    let proc = root::hold_proc()?;
+    let pid = program::start(&config)?;
+    let init_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    agent.started(init_ms);
+    announce(&config, init_ms);
+    load_late(late);
+
+    supervise::run(&Program { pid, stop_signal, proc }, children, agent)?;
+    supervise::report_exit(children, agent)
+}
+
+/// As runtimes do: a signal that nobody knows is SIGTERM.
+fn stop_signal_of(config: &GuestConfig) -> i32 {
+    stop_signal::parse(&config.stop_signal).unwrap_or_else(|| {
+        console::kernel_log(&format!("`{}` is no signal; the program will be stopped by SIGTERM", config.stop_signal));
+        libc::SIGTERM
+    })
+}
+
+fn announce(config: &GuestConfig, init_ms: u64) {
+    let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default().as_millis();
+    let program = config.argv.first().map_or("", String::as_str);
+    console::kernel_log(&format!("started {program} in {init_ms} ms, {uptime} ms after the kernel's first"));
+}
+
+fn load_late(late: modules::Late) {
+    // Without a thread they are not loaded: their devices are conveniences (balloon, power button, random numbers).
+    let loader = std::thread::Builder::new().name("modules".to_owned()).spawn(move || late.load());
+    if let Err(error) = loader {
+        console::kernel_log(&format!("start the thread that loads modules: {error}"));
+    }
+}
+
+/// Tells the host why the program does not run, opening the channel if that was still to come.
+fn report_failure(guest: &mut Guest, error: &InitError) -> Result<(), InitError> {
+    let (Some(uevents), Some(children)) = (&guest.uevents, &guest.children) else { return Ok(()) };
+    let agent = match &mut guest.agent {
+        Some(agent) => agent,
+        None => guest.agent.insert(Agent::open(uevents)?),
+    };
+    // A status that is already known is not overwritten by trouble in telling it.
+    if agent.facts.exited.is_none() {
+        agent.facts.exited = Some((ExitStatus::Code(error.code()), Some(error.chain())));
+    }
+    supervise::report_exit(children, agent)
+}

@@ -1,0 +1,190 @@
+//! Process 1's life after the program has started: reap, serve the agent, stop the program, tell how it ended.
+//!
+//! Invariant: one poll waits for everything; nothing else blocks. The guest ends when the host has the program's exit
+//! status on its disk, when there is nobody to tell, or when [`HOST_WAIT`] is over.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use dataplane_agent::ExitStatus;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::sync;
+
+use crate::agent::Agent;
+use crate::conversation::Order;
+use crate::error::{During as _, InitError};
+use crate::sys::{self, Ended};
+use crate::{console, program};
+
+/// How long a guest whose program has ended waits for a host that takes the exit status: long enough for the host's
+/// daemon to be replaced, short enough that a guest without a host does not hold its memory for ever.
+const HOST_WAIT: Duration = Duration::from_secs(300);
+/// How often the exit status is said again: what was said while the host's end changed hands may be lost.
+const REPEAT: Duration = Duration::from_secs(1);
+const EVERYTHING: i32 = -1;
+
+/// The children's ends, as something to wait for. Made before the first child.
+#[derive(Debug)]
+pub(crate) struct Children(SignalFd);
+
+impl Children {
+    pub(crate) fn watch() -> Result<Self, InitError> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        mask.thread_block().during("block", "SIGCHLD")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&mask, flags).during("watch for", "SIGCHLD")?))
+    }
+
+    fn forget_signals(&self) {
+        while matches!(self.0.read_signal(), Ok(Some(_))) {}
+    }
+}
+
+/// The running program.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) pid: i32,
+    pub(crate) stop_signal: i32,
+    /// Init's own /proc.
+    pub(crate) proc: OwnedFd,
+}
+
+/// A stop that is under way.
+#[derive(Debug, Default)]
+struct Stopping {
+    deadline: Option<Instant>,
+    killed: bool,
+}
+
+/// Serves until the program has ended.
+pub(crate) fn run(program: &Program, children: &Children, agent: &mut Agent) -> Result<(), InitError> {
+    let mut stopping = Stopping::default();
+    loop {
+        children.forget_signals();
+        let mut ended = None;
+        while let Some((pid, how)) = sys::reap() {
+            ended = ended.or(Some(how).filter(|_| pid == program.pid));
+        }
+        if let Some(how) = ended {
+            let status = match how {
+                Ended::Exited(code) => ExitStatus::Code(code),
+                Ended::Killed(signal) => ExitStatus::Signal(signal),
+            };
+            agent.facts.exited = Some((status, None));
+            return Ok(());
+        }
+        for order in agent.serve() {
+            match order {
+                Order::Stop { grace_ms } => stopping.begin(program, Duration::from_millis(grace_ms)),
+                Order::ExitRecorded => {}
+            }
+        }
+        stopping.kill_when_due();
+        wait(children, agent, stopping.next())?;
+    }
+}
+
+impl Stopping {
+    /// A stop that comes again sends no second signal, which programs take for impatience; it may only shorten the grace.
+    fn begin(&mut self, program: &Program, grace: Duration) {
+        let asked = Instant::now().checked_add(grace);
+        if let Some(deadline) = self.deadline {
+            self.deadline = Some(asked.map_or(deadline, |asked| asked.min(deadline)));
+            return;
+        }
+        // Where the kernel would not deliver the signal, waiting for its effect is waiting for nothing.
+        let discarded = program::discards(program.proc.as_fd(), program.pid, program.stop_signal);
+        self.deadline = if discarded { Some(Instant::now()) } else { Some(asked.unwrap_or_else(far_future)) };
+        sys::signal(program.pid, program.stop_signal);
+    }
+
+    fn kill_when_due(&mut self) {
+        if !self.killed && self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.killed = true;
+            sys::signal(EVERYTHING, libc::SIGKILL);
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.killed)
+    }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(365 * 24 * 3600)
+}
+
+/// Tells the host how the program ended, until the host has it on its disk.
+pub(crate) fn report_exit(children: &Children, agent: &mut Agent) -> Result<(), InitError> {
+    console::drain();
+    sync();
+    let deadline = Instant::now() + HOST_WAIT;
+    let mut repeat = Instant::now();
+    while agent.exists() && Instant::now() < deadline {
+        if repeat <= Instant::now() {
+            agent.tell_exited();
+            repeat = Instant::now() + REPEAT;
+        }
+        if agent.serve().contains(&Order::ExitRecorded) {
+            return Ok(());
+        }
+        wait(children, agent, Some(repeat.min(deadline)))?;
+        children.forget_signals();
+        while sys::reap().is_some() {}
+    }
+    Ok(())
+}
+
+/// Ends every process and takes them all, within a bound.
+pub(crate) fn end_everything(children: &Children) {
+    const LIMIT: Duration = Duration::from_secs(2);
+    sys::signal(EVERYTHING, libc::SIGKILL);
+    let deadline = Instant::now() + LIMIT;
+    while sys::has_children() && Instant::now() < deadline {
+        let mut entries = [PollFd::new(children.0.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut entries, timeout_until(Some(deadline)));
+        children.forget_signals();
+        while sys::reap().is_some() {}
+    }
+}
+
+/// Sleeps until a child ends, the agent has something to do, or the time has come.
+fn wait(children: &Children, agent: &Agent, until: Option<Instant>) -> Result<(), InitError> {
+    let again = agent.look_again().map(|interval| Instant::now() + interval);
+    let until = [until, again].into_iter().flatten().min();
+    let mut entries = agent.interests();
+    entries.push(PollFd::new(children.0.as_fd(), PollFlags::POLLIN));
+    match poll(&mut entries, timeout_until(until)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error).during("wait for", "the program and the host"),
+    }
+}
+
+/// Rounded up, so that a deadline has passed when the wait ends.
+fn timeout_until(until: Option<Instant>) -> PollTimeout {
+    let Some(until) = until else { return PollTimeout::NONE };
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return PollTimeout::ZERO;
+    }
+    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_after_its_deadline_never_before() {
+        assert_eq!(timeout_until(None), PollTimeout::NONE);
+        assert_eq!(timeout_until(Some(Instant::now())), PollTimeout::ZERO);
+        let soon = timeout_until(Some(Instant::now() + Duration::from_micros(500)));
+        assert_ne!(soon, PollTimeout::ZERO);
+        assert_ne!(timeout_until(Some(far_future())), PollTimeout::NONE);
+    }
+}
