@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use quote::ToTokens as _;
 use schemars::schema::Schema;
 use serde_json::{Map, Value, json};
-use typify::{TypeSpace, TypeSpaceImpl, TypeSpaceSettings};
+use typify::{TypeSpace, TypeSpaceSettings};
 
 use crate::document::Document;
 use crate::naming;
@@ -17,8 +17,7 @@ pub(crate) fn generate(document: &Document) -> Result<String> {
     settings.with_derive("PartialEq".to_owned()).with_map_type("::std::collections::BTreeMap");
     for name in document.schemas()?.keys() {
         if let Some(path) = naming::hand_written(name) {
-            let impls = [TypeSpaceImpl::Display, TypeSpaceImpl::FromStr];
-            settings.with_replacement(name, path, impls.into_iter());
+            settings.with_replacement(name, path, std::iter::empty());
         }
     }
     let mut definitions = Vec::new();

@@ -18,15 +18,11 @@ fn a_small_document_gives_the_golden_code() {
         let made = &files.iter().find(|file| file.path.file_stem().is_some_and(|stem| stem == name)).unwrap().text;
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/small.{name}.golden"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            write(&golden, made);
+            #[expect(clippy::disallowed_methods, reason = "a golden file of the source tree")]
+            std::fs::write(&golden, made).unwrap();
         }
         assert_eq!(*made, std::fs::read_to_string(golden).unwrap(), "UPDATE_GOLDEN=1 accepts the change");
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a golden file of the source tree")]
-fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
 }
 
 /// What the generator cannot do it says, with the place.

@@ -1,0 +1,6 @@
+//! What follows from `openapi.yaml`. Only this file is written by hand.
+
+mod problems;
+mod rules;
+pub(crate) mod server;
+pub mod types;
