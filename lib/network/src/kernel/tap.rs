@@ -1,0 +1,97 @@
+//! TAP devices: made by ioctl, configured by netlink.
+//!
+//! A new TAP lives only as long as our descriptor until the very last step makes it persistent. Mark, owner, bridge and
+//! isolation are all in place by then: whatever fails or dies before leaves nothing behind.
+#![expect(unsafe_code, reason = "TUNSETIFF and its kin are ioctls; netlink cannot make TAP devices")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use nix::libc;
+use rtnetlink::{Handle, LinkBridgePort, LinkUnspec};
+
+use super::inventory::{self, Found, TunInfo, refused};
+use super::sysctl;
+use crate::backend::{BackendError, TapSpec};
+use crate::config::InterfaceName;
+
+nix::ioctl_write_int_bad!(tun_set_persist, 0x4004_54cb);
+nix::ioctl_write_int_bad!(tun_set_owner, 0x4004_54cc);
+nix::ioctl_write_ptr_bad!(tun_set_iff, 0x4004_54ca, libc::ifreq);
+
+/// One queue, no packet information header, a virtio header before each frame; never adopt what exists already
+/// (linux/if_tun.h: `IFF_TUN_EXCL` is 0x8000).
+const FLAGS: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | 0x8000;
+
+pub(super) async fn ensure(netlink: &Handle, spec: &TapSpec) -> Result<(), BackendError> {
+    let name = spec.name.as_str();
+    let found = inventory::find(netlink, name).await?;
+    if let Some(found) = found {
+        if is_as_made(&found, spec) {
+            return configure(netlink, spec, found.link.index).await;
+        }
+        inventory::remove(netlink, found.link.index, name).await?;
+    }
+    let refuse = |act| {
+        let tap = name.to_owned();
+        move |source| BackendError::Tap { act, tap, source }
+    };
+    let device = create(name).map_err(refuse("create"))?;
+    set_owner(&device, spec.owner_uid).map_err(refuse("set the owner of"))?;
+    configure(netlink, spec, inventory::index_of(netlink, name).await?).await?;
+    persist(&device).map_err(refuse("keep"))
+}
+
+/// Whether what only creation decides is as it shall be.
+fn is_as_made(found: &Found, spec: &TapSpec) -> bool {
+    let wanted = TunInfo { owner: Some(spec.owner_uid), is_tap: true, is_persistent: true, is_multi_queue: false };
+    found.tun == Some(wanted)
+}
+
+/// Mark first; isolated before up: there is no instant at which the port reaches another guest.
+async fn configure(netlink: &Handle, spec: &TapSpec, index: u32) -> Result<(), BackendError> {
+    let name = spec.name.as_str();
+    let bridge = inventory::index_of(netlink, spec.bridge.as_str()).await?;
+    sysctl::no_ipv6(&InterfaceName::from(&spec.name))?;
+    let message = LinkUnspec::new_with_index(index)
+        .alias(spec.alias.clone())
+        .address(spec.mac.bytes().to_vec())
+        .controller(bridge)
+        .build();
+    netlink.link().change(message).execute().await.map_err(refused("put onto the bridge", name))?;
+    let port = LinkBridgePort::new(index).isolated(true).build();
+    netlink.link().set_port(port).execute().await.map_err(refused("isolate", name))?;
+    let up = LinkUnspec::new_with_index(index).up().build();
+    netlink.link().change(up).execute().await.map_err(refused("bring up", name))
+}
+
+fn create(name: &str) -> io::Result<File> {
+    let device = File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: `ifreq` is plain data of integers and a union of such; all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // A `TapName` is eleven bytes; zip keeps the last of the sixteen a NUL whatever it is.
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    // The flags are a short of which bit 15 (`IFF_TUN_EXCL`) is used.
+    let flags = u16::try_from(FLAGS).expect("four flags below 2^16").cast_signed();
+    request.ifr_ifru.ifru_flags = flags;
+    // SAFETY: the descriptor is open for the whole call, and the request is a valid, initialized `ifreq` that the kernel
+    // reads and writes within its size.
+    unsafe { tun_set_iff(device.as_raw_fd(), &raw const request) }?;
+    Ok(device)
+}
+
+fn set_owner(device: &File, uid: u32) -> io::Result<()> {
+    let uid = i32::try_from(uid).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the descriptor is open for the whole call; the argument is a number, not a pointer.
+    unsafe { tun_set_owner(device.as_raw_fd(), uid) }?;
+    Ok(())
+}
+
+fn persist(device: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call; the argument is a number, not a pointer.
+    unsafe { tun_set_persist(device.as_raw_fd(), 1) }?;
+    Ok(())
+}

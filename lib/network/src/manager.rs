@@ -1,0 +1,345 @@
+//! The manager: start, the claims, one TAP per instance, sweeping and teardown. It decides what is ours and what may be
+//! touched; the backend carries out.
+//!
+//! Invariant: whatever does not carry our mark is refused or passed over, never changed; and every act may be repeated.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dataplane_types::{InstanceId, Mac, TapName};
+use ipnet::Ipv4Net;
+use tracing::{info, warn};
+
+use crate::backend::{Backend, BackendError, BridgeSpec, HostLink, LinkKind, Setting, TapSpec, gateway_net};
+use crate::check::{self, Check};
+use crate::config::{InterfaceName, InterfaceNameError, NetworkConfig};
+use crate::ledger::{ClaimError, Ledger};
+use crate::link::Link;
+use crate::mark::{self, BridgeMark};
+use crate::ruleset::{self, Uplink};
+
+/// Why the host's network is not as it shall be.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The subnet would shadow something that the host already reaches.
+    #[error("subnet {subnet} overlaps with {foreign}; choose another SUBNET_CIDR")]
+    SubnetOverlap {
+        /// Our subnet.
+        subnet: Ipv4Net,
+        /// The address or route, with its interface.
+        foreign: String,
+    },
+    /// The bridge exists and is somebody else's.
+    #[error("interface {bridge} exists and is not ours (alias {alias:?}); choose another BRIDGE_NAME")]
+    ForeignBridge {
+        /// The configured bridge.
+        bridge: InterfaceName,
+        /// Its alias.
+        alias: String,
+    },
+    /// A TAP of this name exists and is somebody else's.
+    #[error("interface {tap} exists and is not ours (alias {alias:?})")]
+    ForeignTap {
+        /// The TAP.
+        tap: TapName,
+        /// Its alias.
+        alias: String,
+    },
+    /// The configured uplink does not exist.
+    #[error("uplink {0} does not exist; check UPLINK_INTERFACE")]
+    UplinkMissing(InterfaceName),
+    /// The uplink is the bridge itself.
+    #[error("uplink {0} is the bridge itself")]
+    UplinkIsBridge(InterfaceName),
+    /// The default route leaves by an interface whose name we do not put into rules.
+    #[error("the interface of the default route cannot be the uplink; set UPLINK_INTERFACE")]
+    UplinkName(#[source] InterfaceNameError),
+    /// The host refused.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// Some of it could not be removed; the rest is gone.
+    #[error("{} of our interfaces or rules could not be removed: {}", .0.len(), .0.join("; "))]
+    Teardown(Vec<String>),
+}
+
+/// What start found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartReport {
+    /// By which interface guests leave; `None`: they reach the gateway only.
+    pub uplink: Option<InterfaceName>,
+    /// Whether the bridge was made just now.
+    pub bridge_created: bool,
+    /// Our nftables table, of family `inet`.
+    pub table: String,
+}
+
+/// Handle to the network of this daemon; cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct Network {
+    config: NetworkConfig,
+    backend: Arc<dyn Backend>,
+    ledger: Mutex<Ledger>,
+    started: Mutex<Option<StartReport>>,
+}
+
+impl Network {
+    /// A network that nothing exists of yet.
+    #[must_use]
+    pub fn new(config: NetworkConfig, backend: Arc<dyn Backend>) -> Self {
+        let ledger = Mutex::new(Ledger::new(config.plan));
+        Self { config, backend, ledger, started: Mutex::new(None) }
+    }
+
+    /// Brings bridge, rules and forwarding into being, or mends them. Everything is looked at before anything is
+    /// changed; may be called again at any time, for example after somebody has flushed the rules.
+    ///
+    /// # Errors
+    /// [`NetworkError`] names what is in the way; then nothing of a foreign interface has been touched.
+    pub async fn start(&self) -> Result<StartReport, NetworkError> {
+        let table = self.config.table();
+        if !self.backend.is_real() {
+            let report = StartReport { uplink: None, bridge_created: false, table };
+            *lock(&self.started) = Some(report.clone());
+            return Ok(report);
+        }
+        let bridge = self.backend.link(self.config.bridge.as_str()).await?;
+        let mark = self.bridge_mark(bridge.as_ref())?;
+        let addressing = self.backend.addressing().await?;
+        let subnet = self.config.plan.subnet();
+        if let Some(foreign) = addressing.overlap(subnet, &self.config.bridge) {
+            return Err(NetworkError::SubnetOverlap { subnet, foreign });
+        }
+        let uplink = self.find_uplink(addressing.default_interface(&self.config.bridge)).await?;
+        let uplink = match uplink {
+            Some(interface) => Some(self.judge_forwarding(interface, mark.forwarding.as_ref()).await?),
+            None => None,
+        };
+
+        let forwarding = uplink.as_ref().filter(|uplink| uplink.guarded).map(|uplink| uplink.interface.clone());
+        self.backend.apply_ruleset(&ruleset::render(&self.config, uplink.as_ref())).await?;
+        self.backend.ensure_bridge(&self.bridge_spec(forwarding)).await?;
+        self.backend.set_forwarding(&self.config.bridge, uplink.is_some()).await?;
+        if let Some(uplink) = &uplink {
+            self.backend.set_forwarding(&uplink.interface, true).await?;
+        }
+        let interface = uplink.map(|uplink| uplink.interface);
+        self.restore_forwarding(mark.forwarding.filter(|old| Some(old) != interface.as_ref())).await;
+
+        let report = StartReport { uplink: interface, bridge_created: bridge.is_none(), table };
+        let (bridge, gateway) = (&self.config.bridge, self.config.plan.gateway());
+        match &report.uplink {
+            Some(uplink) => {
+                info!(network.bridge = %bridge, network.gateway = %gateway, network.uplink = %uplink, "network is up")
+            }
+            None => {
+                info!(network.bridge = %bridge, network.gateway = %gateway, "network is up without an uplink: the host has no default route, guests reach the gateway only");
+            }
+        }
+        *lock(&self.started) = Some(report.clone());
+        Ok(report)
+    }
+
+    /// Takes over what an instance's record says it holds; for the start, before any claim.
+    ///
+    /// # Errors
+    /// [`ClaimError`] when two records claim the same, or the record is of another subnet.
+    pub fn adopt(&self, id: &InstanceId, link: &Link) -> Result<(), ClaimError> {
+        lock(&self.ledger).adopt(id, link)
+    }
+
+    /// Gives an instance address, MAC and TAP name. They are held once the caller has written them into its record;
+    /// until then a crash simply forgets them.
+    ///
+    /// # Errors
+    /// [`ClaimError`] says who has them, or why they cannot be had.
+    pub fn claim(&self, id: &InstanceId, want_ip: Option<Ipv4Addr>, want_mac: Option<Mac>) -> Result<Link, ClaimError> {
+        lock(&self.ledger).claim(id, want_ip, want_mac)
+    }
+
+    /// Lets go of what the instance holds; holding nothing is fine.
+    pub fn release(&self, id: &InstanceId) {
+        lock(&self.ledger).release(id);
+    }
+
+    /// Makes or mends the TAP of an instance: persistent, owned by `owner_uid`, on the bridge, isolated, up.
+    ///
+    /// # Errors
+    /// [`NetworkError::ForeignTap`] when the name is taken by somebody else, otherwise what the host said.
+    pub async fn ensure(&self, id: &InstanceId, link: &Link, owner_uid: u32) -> Result<(), NetworkError> {
+        let alias = mark::of_tap(self.config.owner, id);
+        if let Some(found) = self.backend.link(link.tap.as_str()).await? {
+            if !self.is_our_tap(&found) {
+                return Err(NetworkError::ForeignTap { tap: link.tap.clone(), alias: found.alias.unwrap_or_default() });
+            }
+            if found.alias.as_deref() != Some(&alias) {
+                // Left by an instance that held this address before: whoever has it open is not this one.
+                self.backend.remove_link(&found).await?;
+            }
+        }
+        let bridge = self.config.bridge.clone();
+        let spec = TapSpec { name: link.tap.clone(), alias, bridge, mac: link.host_mac(), owner_uid };
+        Ok(self.backend.ensure_tap(&spec).await?)
+    }
+
+    /// Removes the TAP of a link. Gone already is success, and so is a foreign interface in its place: ours is gone.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub async fn remove(&self, link: &Link) -> Result<(), NetworkError> {
+        match self.backend.link(link.tap.as_str()).await? {
+            Some(found) if self.is_our_tap(&found) => Ok(self.backend.remove_link(&found).await?),
+            Some(found) => {
+                warn!(network.tap = %link.tap, network.alias = found.alias.unwrap_or_default(), "interface is not ours and stays");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the TAPs that carry our mark and that neither `keep` nor the ledger names.
+    ///
+    /// # Errors
+    /// [`NetworkError::Teardown`] with those that could not be removed; the others are gone.
+    pub async fn sweep(&self, keep: &[TapName]) -> Result<Vec<String>, NetworkError> {
+        // The ledger is asked after the interfaces were listed, and a claim comes before its TAP: no TAP of a claim made
+        // meanwhile is taken for an orphan.
+        let is_kept = |name: &str| keep.iter().any(|tap| tap.as_str() == name) || lock(&self.ledger).holds_tap(name);
+        self.remove_taps(|link| !is_kept(&link.name)).await
+    }
+
+    /// What `/readyz` asks: is everything there that [`Self::start`] made?
+    pub async fn check(&self) -> Vec<Check> {
+        let started = lock(&self.started).clone();
+        check::run(&self.config, self.backend.as_ref(), started.as_ref()).await
+    }
+
+    /// Removes everything that is ours and nothing else: TAPs, bridge, rules, and forwarding on the uplink where it was
+    /// off before us. Claims are untouched.
+    ///
+    /// # Errors
+    /// [`NetworkError::Teardown`] with what is left; everything else is gone.
+    pub async fn teardown(&self) -> Result<(), NetworkError> {
+        if !self.backend.is_real() {
+            return Ok(());
+        }
+        let mut left = match self.remove_taps(|_| true).await {
+            Ok(_) => Vec::new(),
+            Err(NetworkError::Teardown(left)) => left,
+            Err(other) => vec![chain(&other)],
+        };
+        match self.backend.link(self.config.bridge.as_str()).await {
+            Ok(Some(bridge)) => match self.bridge_mark(Some(&bridge)) {
+                Ok(mark) => {
+                    self.restore_forwarding(mark.forwarding).await;
+                    left.extend(self.backend.remove_link(&bridge).await.err().map(|error| chain(&error)));
+                }
+                Err(_foreign) => warn!(network.bridge = %self.config.bridge, "bridge is not ours and stays"),
+            },
+            Ok(None) => {}
+            Err(error) => left.push(chain(&error)),
+        }
+        left.extend(self.backend.apply_ruleset(&ruleset::remove(&self.config)).await.err().map(|error| chain(&error)));
+        *lock(&self.started) = None;
+        if left.is_empty() { Ok(()) } else { Err(NetworkError::Teardown(left)) }
+    }
+
+    async fn remove_taps(&self, doomed: impl Fn(&HostLink) -> bool) -> Result<Vec<String>, NetworkError> {
+        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        for link in self.backend.links().await? {
+            if !self.is_our_tap(&link) || !doomed(&link) {
+                continue;
+            }
+            match self.backend.remove_link(&link).await {
+                Ok(()) => gone.push(link.name),
+                Err(error) => left.push(chain(&error)),
+            }
+        }
+        if left.is_empty() { Ok(gone) } else { Err(NetworkError::Teardown(left)) }
+    }
+
+    fn is_our_tap(&self, link: &HostLink) -> bool {
+        link.kind == LinkKind::Tun && mark::is_our_tap(link.alias.as_deref(), self.config.owner)
+    }
+
+    fn bridge_spec(&self, forwarding: Option<InterfaceName>) -> BridgeSpec {
+        let plan = &self.config.plan;
+        BridgeSpec {
+            name: self.config.bridge.clone(),
+            alias: BridgeMark { owner: Some(self.config.owner), forwarding }.render(),
+            mac: self.config.bridge_mac(),
+            net: gateway_net(plan.gateway(), plan.subnet().prefix_len()),
+        }
+    }
+
+    /// The mark of the bridge if it is ours, absent, or handed to us. Creation sets the MAC at once and the alias a
+    /// moment later: one with our MAC and no alias is what a crash in between left.
+    fn bridge_mark(&self, bridge: Option<&HostLink>) -> Result<BridgeMark, NetworkError> {
+        let fresh = BridgeMark { owner: Some(self.config.owner), forwarding: None };
+        let Some(bridge) = bridge else { return Ok(fresh) };
+        let alias = bridge.alias.as_deref().unwrap_or_default();
+        let is_bridge = bridge.kind == LinkKind::Bridge;
+        if is_bridge && alias.is_empty() && bridge.mac == Some(self.config.bridge_mac()) {
+            return Ok(fresh);
+        }
+        BridgeMark::parse(alias)
+            .filter(|mark| is_bridge && mark.owner.is_none_or(|owner| owner == self.config.owner))
+            .ok_or_else(|| NetworkError::ForeignBridge { bridge: self.config.bridge.clone(), alias: alias.to_owned() })
+    }
+
+    async fn find_uplink(&self, default: Option<&str>) -> Result<Option<InterfaceName>, NetworkError> {
+        let uplink = match (&self.config.uplink, default) {
+            (Some(chosen), _) => chosen.clone(),
+            (None, Some(name)) => name.parse().map_err(NetworkError::UplinkName)?,
+            (None, None) => return Ok(None),
+        };
+        if uplink == self.config.bridge {
+            return Err(NetworkError::UplinkIsBridge(uplink));
+        }
+        if self.backend.link(uplink.as_str()).await?.is_none() {
+            return Err(NetworkError::UplinkMissing(uplink));
+        }
+        Ok(Some(uplink))
+    }
+
+    /// Whether forwarding on the uplink is our doing: it is off now, or was when we marked the bridge. Once somebody
+    /// has declared the whole host a router, it is theirs.
+    async fn judge_forwarding(
+        &self,
+        interface: InterfaceName,
+        marked: Option<&InterfaceName>,
+    ) -> Result<Uplink, NetworkError> {
+        let on = self.backend.setting(&Setting::Forwarding(interface.clone())).await?;
+        let router = self.backend.setting(&Setting::HostForwarding).await?;
+        let guarded = if on { marked == Some(&interface) && !router } else { true };
+        Ok(Uplink { interface, guarded })
+    }
+
+    async fn restore_forwarding(&self, interface: Option<InterfaceName>) {
+        let Some(interface) = interface else { return };
+        let still_ours = matches!(self.backend.setting(&Setting::HostForwarding).await, Ok(false));
+        if !still_ours {
+            return;
+        }
+        if let Err(error) = self.backend.set_forwarding(&interface, false).await {
+            // An uplink that is gone takes its setting with it.
+            warn!(network.uplink = %interface, error = %chain(&error), "forwarding of the former uplink is not restored");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each section leaves the value whole, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error with its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

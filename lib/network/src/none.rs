@@ -1,0 +1,58 @@
+//! The backend that does nothing: for tests of other parts, and for machines where the daemon may not touch the network.
+//! Guests then have no link to the host; addresses are still handed out.
+
+use async_trait::async_trait;
+
+use crate::backend::{Addressing, Backend, BackendError, BridgeSpec, HostLink, Setting, TapSpec};
+use crate::config::InterfaceName;
+
+/// A host without network: everything succeeds, nothing exists.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBackend;
+
+#[async_trait]
+impl Backend for NoBackend {
+    fn is_real(&self) -> bool {
+        false
+    }
+
+    async fn links(&self) -> Result<Vec<HostLink>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    async fn link(&self, _name: &str) -> Result<Option<HostLink>, BackendError> {
+        Ok(None)
+    }
+
+    async fn addressing(&self) -> Result<Addressing, BackendError> {
+        Ok(Addressing::default())
+    }
+
+    async fn ensure_bridge(&self, _spec: &BridgeSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn ensure_tap(&self, _spec: &TapSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn remove_link(&self, _link: &HostLink) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn apply_ruleset(&self, _script: &str) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn table_exists(&self, _name: &str) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
+    async fn setting(&self, _setting: &Setting) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
+    async fn set_forwarding(&self, _interface: &InterfaceName, _on: bool) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
