@@ -33,7 +33,8 @@ fetch() {
 	# Later releases ship compressed modules; the initramfs is compressed as a whole.
 	find "$work/tree" -name '*.ko.xz' -exec xz -d {} +
 	rm -rf "$work/tree/usr/share"
-	mv -T "$work/tree" "$cache/$2"
+	# Somebody else may have been faster.
+	mv -T "$work/tree" "$cache/$2" 2>/dev/null || [ -d "$cache/$2/boot" ]
 	rm -rf "$work"
 	trap - EXIT INT TERM
 }

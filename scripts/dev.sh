@@ -38,22 +38,24 @@ build() {
 	scripts/build-initrd.sh && cargo build --quiet -p dataplane
 }
 
-if build; then
+start() {
 	"$target/debug/dataplane" serve "$@" &
 	daemon=$!
-fi
-while true; do
-	# The watch starts before the build, so that nothing that changes meanwhile is missed: it waits for the next change.
-	inotifywait -qq -r -e close_write,create,delete,move --exclude '/(target|\.git)/' \
-		src lib initrd openapi.yaml Cargo.toml &
-	watch=$!
-	wait "$watch" || true
-	watch=''
-	echo 'dev: something changed, building'
+}
+
+# One watch for the whole time: what changes during a build is the next event.
+exec 9< <(exec inotifywait -qmr -e close_write,create,delete,move --format %w%f --exclude '/(target|\.git)/' \
+	src lib initrd openapi.yaml Cargo.toml)
+watch=$!
+
+if build; then start "$@"; fi
+while read -r file <&9; do
+	# An editor's save, or a checkout, is a burst of events.
+	while read -rt 0.3 _ <&9; do :; done
+	echo "dev: $file changed, building"
 	if build; then
 		stop
-		"$target/debug/dataplane" serve "$@" &
-		daemon=$!
+		start "$@"
 	else
 		echo 'dev: does not build; the daemon from before goes on'
 	fi
