@@ -148,13 +148,14 @@ impl Agent {
                 orders
             }
             Channel::Port { port, link } => {
-                if !has_host(port.as_fd()) {
-                    *link = None;
+                let connected = has_host(port.as_fd());
+                if !connected && link.is_none() {
                     return Vec::new();
                 }
+                // What a host said before it hung up still counts.
                 let conversation = link.get_or_insert_with(Conversation::default);
                 let (orders, alive) = exchange(port, conversation, &self.facts);
-                if !alive {
+                if !alive || !connected {
                     *link = None;
                 }
                 orders

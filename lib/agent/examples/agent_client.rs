@@ -1,6 +1,6 @@
 //! Talks to a guest's agent over a Unix socket: `agent_client SOCKET [--vsock] [--stop GRACE_MS] [--keep]`. Prints one
-//! line for each message and ends with `Exited`, which it acknowledges unless told to keep the guest waiting. `--stop`
-//! asks the program to end once it has started; `--vsock` asks Cloud Hypervisor for the agent's port first.
+//! line for each message, acknowledges `Exited` and stays until the guest is gone; `--keep` leaves at `Exited` without a
+//! word. `--stop` asks the program to end once it has started; `--vsock` asks Cloud Hypervisor for the agent's port first.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -24,7 +24,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut client = connect(path, has("--vsock")).await?;
     let mut out = std::io::stdout();
     loop {
-        let message = client.next().await?;
+        let message = match client.next().await {
+            Err(AgentError::Closed) => return Ok(()),
+            message => message?,
+        };
         writeln!(out, "{}", serde_json::to_string(&message)?)?;
         match message {
             GuestMessage::Started { .. } => {
@@ -33,10 +36,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             GuestMessage::Exited { .. } => {
-                if !has("--keep") {
-                    client.send(&HostMessage::ExitRecorded).await?;
+                if has("--keep") {
+                    return Ok(());
                 }
-                return Ok(());
+                client.send(&HostMessage::ExitRecorded).await?;
             }
             GuestMessage::Hello { .. } => {}
         }

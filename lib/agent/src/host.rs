@@ -66,6 +66,8 @@ pub struct AgentClient<S = UnixStream> {
     /// Bytes received since the last message that meant something.
     noise: usize,
     guest_version: u32,
+    /// `Started` was passed on.
+    started: bool,
     /// A write is under way, or was cut short.
     writing: bool,
 }
@@ -78,7 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
     pub async fn handshake(stream: S, timeout: Duration) -> Result<Self, AgentError> {
         let nonce = RandomState::new().hash_one(std::process::id());
         let deadline = Instant::now() + timeout;
-        let mut client = Self { stream, decoder: Decoder::default(), noise: 0, guest_version: 0, writing: false };
+        let mut client =
+            Self { stream, decoder: Decoder::default(), noise: 0, guest_version: 0, started: false, writing: false };
         let outcome = timeout_at(deadline, client.greet(nonce)).await;
         outcome.map_err(|_| AgentError::Handshake(timeout))??;
         Ok(client)
@@ -115,17 +118,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
 
     /// The guest's next message. Cancel-safe: nothing is lost when the future is dropped.
     ///
-    /// A message may come again: `Started` and `Exited` are facts, not events.
+    /// `Started` comes once in a conversation, `Exited` again and again until it is acknowledged.
     ///
     /// # Errors
     /// [`AgentError::Closed`] when the stream has ended, [`AgentError::Noise`] when the guest sends nonsense.
     pub async fn next(&mut self) -> Result<GuestMessage, AgentError> {
         loop {
             match self.any_message().await? {
-                // The answer to a `Hello` that was said twice.
+                // The answers to a `Hello` that was said twice.
                 GuestMessage::Hello { .. } => {}
+                GuestMessage::Started { .. } if self.started => {}
                 message @ (GuestMessage::Started { .. } | GuestMessage::Exited { .. }) => {
                     self.noise = 0;
+                    self.started |= matches!(message, GuestMessage::Started { .. });
                     return Ok(message);
                 }
             }

@@ -41,10 +41,9 @@ impl Guest {
     }
 
     async fn hear_hello(&mut self) -> u64 {
-        match self.hear().await {
-            HostMessage::Hello { version: PROTOCOL_VERSION, nonce } => nonce,
-            other => panic!("expected Hello, got {other:?}"),
-        }
+        let message = self.hear().await;
+        let HostMessage::Hello { version: PROTOCOL_VERSION, nonce } = message else { panic!("got {message:?}") };
+        nonce
     }
 
     /// Answers the hello with `before`, the right answer and `after`, in one go.
@@ -81,11 +80,15 @@ async fn a_hello_that_was_swallowed_is_said_again() {
         let second = guest.hear_hello().await;
         assert_eq!(first, second);
         let hello = frame(&GuestMessage::Hello { version: 1, nonce: first });
-        guest.stream.write_all(&[hello.clone(), hello, frame(&exited())].concat()).await.unwrap();
+        let twice = [hello, frame(&STARTED)].concat().repeat(2);
+        guest.stream.write_all(&[twice, frame(&exited()), frame(&exited())].concat()).await.unwrap();
         guest
     };
     let (_guest, client) = tokio::join!(talk, AgentClient::handshake(host, TIMEOUT));
-    assert_eq!(client.unwrap().next().await.unwrap(), exited());
+    let mut client = client.unwrap();
+    for expected in [STARTED, exited(), exited()] {
+        assert_eq!(client.next().await.unwrap(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
