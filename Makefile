@@ -19,7 +19,8 @@ help:
 	@echo 'make install-tools  everything the above need'
 
 demo:
-	scripts/install-tools.sh packages
+	scripts/install-tools.sh packages demo
+	scripts/build.sh
 	scripts/demo.sh
 
 test:

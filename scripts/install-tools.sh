@@ -1,9 +1,10 @@
 #!/bin/bash
 # Installs what building, testing and demonstrating need, and only what is missing.
 #
-#   scripts/install-tools.sh [packages|test|lint ...]      default: all three
+#   scripts/install-tools.sh [packages|demo|test|lint ...]      default: all four
 #
-#   packages  from the distribution: emulator, guest userland, registry, network tools
+#   packages  from the distribution: compiler, emulator, disk and network tools
+#   demo      a registry, and what makes an image to put into it
 #   test      cargo-nextest
 #   lint      shellcheck, rustfmt, clippy, cargo-deny
 set -euo pipefail
@@ -14,8 +15,8 @@ packages=(
 	/etc/ssl/certs/ca-certificates.crt:ca-certificates
 	qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.erofs:erofs-utils mke2fs:e2fsprogs
 	ip:iproute2 nft:nftables setpriv:util-linux inotifywait:inotify-tools
-	docker-registry:docker-registry skopeo:skopeo umoci:umoci mmdebstrap:mmdebstrap
 )
+demo=(docker-registry:docker-registry skopeo:skopeo umoci:umoci mmdebstrap:mmdebstrap)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin
 
 there() {
@@ -62,10 +63,11 @@ command -v cargo >/dev/null || {
 	echo "install-tools: no cargo: install a Rust toolchain first" >&2
 	exit 1
 }
-[ $# -gt 0 ] || set -- packages test lint
+[ $# -gt 0 ] || set -- packages demo test lint
 for group in "$@"; do
 	case $group in
 	packages) install_packages "${packages[@]}" ;;
+	demo) install_packages "${demo[@]}" ;;
 	test) install_cargo cargo-nextest ;;
 	lint)
 		install_packages shellcheck:shellcheck
