@@ -24,6 +24,14 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// The binary runs, but is not one that can be driven.
+    #[error("{binary:?} cannot be used: {message}")]
+    Unsuitable {
+        /// The program.
+        binary: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The process ended before it answered.
     #[error("the VMM ended at its start ({status}): {message}")]
     EndedAtStart {
@@ -99,6 +107,7 @@ impl VmmError {
                 Effect::Unknown
             }
             Self::Binary { .. }
+            | Self::Unsuitable { .. }
             | Self::EndedAtStart { .. }
             | Self::Refused { .. }
             | Self::AgentNotListening

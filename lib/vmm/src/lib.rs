@@ -5,10 +5,16 @@
 //! flag in [`Capabilities`], never a method that fails at random. This crate knows no records, images or network
 //! devices beyond a TAP's name.
 
+mod cloud_hypervisor;
 mod error;
+mod event_log;
+mod host;
 mod model;
+mod process;
 
+pub use cloud_hypervisor::CloudHypervisor;
 pub use error::{Effect, VmmError};
+pub use host::HostFacts;
 pub use model::{
     Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, VmEvent, VmSpec, VmState, VmmProcess,
 };
@@ -27,6 +33,11 @@ pub trait Vmm: Send + Sync + std::fmt::Debug {
 
     /// The VMM's version, as its binary tells it.
     fn version(&self) -> &str;
+
+    /// The versioned machine type that guests see, where the VMM has such a thing; a snapshot needs the same one again.
+    fn machine(&self) -> Option<&str> {
+        None
+    }
 
     /// What it can do beyond the common verbs.
     fn capabilities(&self) -> Capabilities;
@@ -63,7 +74,7 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     /// [`VmmError`].
     async fn create(&self) -> Result<(), VmmError>;
 
-    /// Boots the VM: `Created` or `Shutdown` to `Running`.
+    /// Boots the VM: `Created` or `Shutdown` to `Running`. Running already is a success.
     ///
     /// # Errors
     /// [`VmmError`].

@@ -1,0 +1,231 @@
+//! The VMM's state machine, with the real one's oddities: a configuration and a VM object come and go separately, a
+//! shutdown leaves only the configuration, a boot that fails late leaves half a VM, creating validates nothing.
+
+use std::path::Path;
+use std::sync::mpsc::Sender;
+
+use serde_json::{Value, json};
+
+use crate::Happening;
+use crate::config::VmConfig;
+use crate::disks;
+use crate::events::Events;
+use crate::guest::{Guest, Outcome};
+
+/// What the machine will not do: an HTTP status and the chain of messages behind the call's own.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) chain: Vec<String>,
+}
+
+impl Refusal {
+    fn new(status: u16, message: &str) -> Self {
+        Self { status, chain: vec![message.to_owned()] }
+    }
+
+    fn chain(chain: Vec<String>) -> Self {
+        Self { status: 500, chain }
+    }
+}
+
+fn not_running() -> Refusal {
+    Refusal::new(500, "VM is not running")
+}
+
+/// The VM object.
+#[derive(Debug)]
+enum Vm {
+    None,
+    /// Built, and never started: a failed boot leaves it, and only a delete removes it.
+    Half,
+    Live(Box<Guest>),
+}
+
+/// One VMM.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    no_shutdown: bool,
+    events: Events,
+    happenings: Sender<Happening>,
+    config: Option<VmConfig>,
+    vm: Vm,
+    /// Counts guests, so that the last words of one are not taken for the next one's.
+    generation: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(no_shutdown: bool, events: Events, happenings: Sender<Happening>) -> Self {
+        Self { no_shutdown, events, happenings, config: None, vm: Vm::None, generation: 0 }
+    }
+
+    pub(crate) fn create(&mut self, config: VmConfig) -> Result<(), Refusal> {
+        if self.config.is_some() {
+            return Err(Refusal::new(500, "VM is already created"));
+        }
+        self.config = Some(config);
+        Ok(())
+    }
+
+    pub(crate) fn info(&self) -> Result<Value, Refusal> {
+        let config = self.config.as_ref().ok_or_else(|| Refusal::new(404, "VM is not created"))?;
+        Ok(config.info(match &self.vm {
+            Vm::None | Vm::Half => "Created",
+            Vm::Live(guest) if guest.is_paused() => "Paused",
+            Vm::Live(_) => "Running",
+        }))
+    }
+
+    pub(crate) fn boot(&mut self) -> Result<(), Refusal> {
+        if !matches!(self.vm, Vm::None) {
+            return Err(Refusal::new(500, "VM is already created"));
+        }
+        self.events.vm("booting");
+        let config = self.config.clone().ok_or_else(|| Refusal::new(404, "VM config is missing"))?;
+        self.start(&config)?;
+        self.events.vm("booted");
+        self.activate(&config);
+        Ok(())
+    }
+
+    fn activate(&self, config: &VmConfig) {
+        for id in config.device_ids() {
+            self.events.record("virtio-device", "activated", Some(json!({"id": id})));
+        }
+    }
+
+    /// Disks and an initramfs that are missing stop the boot before there is a VM, all the rest leaves half of one.
+    fn start(&mut self, config: &VmConfig) -> Result<(), Refusal> {
+        let payload = config.parsed.payload.as_ref();
+        let kernel = payload.and_then(|payload| payload.kernel.as_deref()).ok_or_else(|| {
+            Refusal::chain(vec![
+                "Failed to validate config".into(),
+                "Payload configuration is not bootable".into(),
+                "No bootitem provided: neither firmware nor kernel".into(),
+            ])
+        })?;
+        let disks = disks::open(config.parsed.disks.as_deref().unwrap_or_default()).map_err(Refusal::chain)?;
+        if let Some(initramfs) = payload.and_then(|payload| payload.initramfs.as_deref()) {
+            check_opens("initramfs", initramfs)?;
+        }
+        self.vm = Vm::Half;
+        check_opens("kernel", kernel)?;
+        self.generation += 1;
+        let (generation, happenings) = (self.generation, self.happenings.clone());
+        let report = Box::new(move |outcome| {
+            // The main loop has ended: so has this process, soon.
+            let _ended = happenings.send(Happening::Guest(generation, outcome));
+        });
+        let guest = Guest::start(config, disks, report).map_err(Refusal::chain)?;
+        self.vm = Vm::Live(Box::new(guest));
+        Ok(())
+    }
+
+    fn live(&mut self) -> Result<&mut Guest, Refusal> {
+        match &mut self.vm {
+            Vm::Live(guest) => Ok(guest),
+            Vm::None | Vm::Half => Err(not_running()),
+        }
+    }
+
+    pub(crate) fn check_running(&mut self) -> Result<(), Refusal> {
+        self.live().map(drop)
+    }
+
+    pub(crate) fn pause(&mut self) -> Result<(), Refusal> {
+        let paused = self.live()?.is_paused();
+        self.events.vm("pausing");
+        if paused {
+            return Err(invalid_transition("pause", "Paused"));
+        }
+        self.live()?.set_paused(true);
+        self.events.vm("paused");
+        Ok(())
+    }
+
+    pub(crate) fn resume(&mut self) -> Result<(), Refusal> {
+        let paused = self.live()?.is_paused();
+        self.events.vm("resuming");
+        if !paused {
+            return Err(invalid_transition("resume", "Running"));
+        }
+        self.live()?.set_paused(false);
+        self.events.vm("resumed");
+        Ok(())
+    }
+
+    pub(crate) fn shutdown(&mut self) -> Result<(), Refusal> {
+        self.live()?;
+        self.vm = Vm::None;
+        self.events.vm("shutdown");
+        Ok(())
+    }
+
+    pub(crate) fn reboot(&mut self) -> Result<(), Refusal> {
+        self.events.vm("rebooting");
+        if !matches!(self.vm, Vm::Live(_)) {
+            return Err(Refusal::new(404, "VM is not created"));
+        }
+        let config = self.config.clone().ok_or_else(|| Refusal::new(404, "VM is not created"))?;
+        // The old guest goes first: its disks are locked and its socket is bound.
+        self.vm = Vm::None;
+        self.start(&config)?;
+        self.events.vm("rebooted");
+        self.activate(&config);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self) {
+        if !matches!(std::mem::replace(&mut self.vm, Vm::None), Vm::None) {
+            self.events.vm("shutdown");
+        }
+        if self.config.take().is_some() {
+            self.events.vm("deleted");
+        }
+    }
+
+    /// Everything goes; the guest is not asked.
+    pub(crate) fn quit(&mut self) {
+        self.delete();
+        self.events.record("vmm", "shutdown", None);
+    }
+
+    /// Whether the process ends with what the guest did.
+    pub(crate) fn guest_did(&mut self, generation: u64, outcome: Outcome) -> bool {
+        if generation != self.generation || !matches!(self.vm, Vm::Live(_)) {
+            return false;
+        }
+        match outcome {
+            Outcome::Panic => {
+                // The real device reports it twice.
+                for _ in 0..2 {
+                    self.events.record("guest", "panic", Some(json!({"event": "panic"})));
+                }
+                false
+            }
+            Outcome::Reset => self.reboot().is_err(),
+            Outcome::PowerOff if self.no_shutdown => {
+                self.vm = Vm::None;
+                self.events.vm("shutdown");
+                false
+            }
+            Outcome::PowerOff => {
+                self.quit();
+                true
+            }
+        }
+    }
+}
+
+fn check_opens(what: &str, path: &Path) -> Result<(), Refusal> {
+    let opened = std::fs::File::open(path).map(drop);
+    opened.map_err(|error| Refusal::chain(vec![format!("Cannot open {what} file"), error.to_string()]))
+}
+
+fn invalid_transition(verb: &str, state: &str) -> Refusal {
+    Refusal::chain(vec![
+        format!("Cannot {verb} VM"),
+        format!("Failed to {verb} migratable component"),
+        format!("Invalid transition: InvalidStateTransition({state}, {state})"),
+    ])
+}

@@ -1,0 +1,140 @@
+//! Which path does what.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+use crate::Happening;
+use crate::config::VmConfig;
+use crate::control::{Control, Order};
+use crate::http::{Request, Response, Then};
+use crate::machine::{Machine, Refusal};
+
+const PREFIX: &str = "/api/v1/";
+
+/// The routes that are simulated, and whether they are read by GET.
+const ROUTES: [(&str, bool); 13] = [
+    ("vmm.ping", true),
+    ("vmm.shutdown", false),
+    ("vm.info", true),
+    ("vm.counters", true),
+    ("vm.create", false),
+    ("vm.delete", false),
+    ("vm.boot", false),
+    ("vm.pause", false),
+    ("vm.resume", false),
+    ("vm.shutdown", false),
+    ("vm.reboot", false),
+    ("vm.power-button", false),
+    ("vm.nmi", false),
+];
+
+/// The API over one machine.
+#[derive(Debug)]
+pub(crate) struct Api {
+    machine: Arc<Mutex<Machine>>,
+    control: Control,
+    happenings: Mutex<Sender<Happening>>,
+}
+
+impl Api {
+    pub(crate) fn new(machine: Arc<Mutex<Machine>>, control: Control, happenings: Sender<Happening>) -> Self {
+        Self { machine, control, happenings: Mutex::new(happenings) }
+    }
+
+    /// Ends the process.
+    pub(crate) fn quit(&self) {
+        let happenings = self.happenings.lock().unwrap_or_else(PoisonError::into_inner);
+        // The main loop has ended already: that is what was wanted.
+        let _ended = happenings.send(Happening::Quit);
+    }
+
+    /// Answers a request, behind those that came before.
+    pub(crate) fn handle(&self, request: &Request) -> Response {
+        let call = request.path.strip_prefix(PREFIX);
+        let Some((call, get)) = ROUTES.into_iter().find(|(name, _)| Some(*name) == call) else {
+            return Response::json(404, &["Not Found"]);
+        };
+        if request.get != get || (call != "vm.create" && request.body.is_some()) {
+            return Response::json(400, &["Bad Request"]);
+        }
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.control.obey(call) {
+            Order::Behave => answer(&mut machine, call, request.body.as_deref()),
+            Order::Refuse => Response::json(500, &["Error from API", "Refused on demand"]),
+            Order::Garbage => Response { status: 200, body: Some(b"what?".to_vec()), then: Then::Serve },
+        }
+    }
+}
+
+fn answer(machine: &mut Machine, call: &str, body: Option<&[u8]>) -> Response {
+    let headline = match call {
+        "vmm.ping" => return Response::json(200, &ping()),
+        "vmm.shutdown" => {
+            machine.quit();
+            return Response { then: Then::Quit, ..Response::empty(200) };
+        }
+        "vm.create" => return create(machine, body),
+        "vm.info" => {
+            let info = machine.info();
+            return info.map_or_else(
+                |refusal| refused("The VM info is not available", refusal),
+                |info| Response::json(200, &info),
+            );
+        }
+        "vm.counters" => {
+            let running = machine.check_running();
+            return running.map_or_else(
+                |refusal| refused("The VM info is not available", refusal),
+                |()| Response::json(200, &json!({})),
+            );
+        }
+        "vm.boot" => "The VM could not boot",
+        "vm.pause" => "The VM could not be paused",
+        "vm.resume" => "The VM could not resume",
+        "vm.shutdown" => "The VM could not shutdown",
+        "vm.reboot" => "The VM could not reboot",
+        "vm.power-button" => "Error triggering power button",
+        "vm.nmi" => "Error triggering NMI",
+        _ => "The VM could not be deleted",
+    };
+    let done = match call {
+        "vm.boot" => machine.boot(),
+        "vm.pause" => machine.pause(),
+        "vm.resume" => machine.resume(),
+        "vm.shutdown" => machine.shutdown(),
+        "vm.reboot" => machine.reboot(),
+        "vm.power-button" | "vm.nmi" => machine.check_running(),
+        _ => {
+            machine.delete();
+            Ok(())
+        }
+    };
+    done.map_or_else(|refusal| refused(headline, refusal), |()| Response::empty(204))
+}
+
+fn ping() -> serde_json::Value {
+    json!({
+        "build_version": "v53.0.0",
+        "version": "53.0.0",
+        "pid": std::process::id(),
+        "features": ["io_uring", "kvm"],
+    })
+}
+
+fn create(machine: &mut Machine, body: Option<&[u8]>) -> Response {
+    let Some(body) = body else { return Response::empty(400) };
+    match VmConfig::parse(body) {
+        Ok(config) => machine
+            .create(config)
+            .map_or_else(|refusal| refused("The VM could not be created", refusal), |()| Response::empty(204)),
+        Err(message) => Response::json(400, &["Failed to deserialize JSON", &message]),
+    }
+}
+
+fn refused(headline: &str, refusal: Refusal) -> Response {
+    let mut chain = vec!["Error from API".to_owned(), headline.to_owned()];
+    chain.extend(refusal.chain);
+    Response::json(refusal.status, &chain)
+}

@@ -1,0 +1,174 @@
+//! The Cloud Hypervisor driver: one process per VM, driven over its API socket, its events read from a file.
+//!
+//! Invariant: the VMM is told to outlive its guest, writes the guest's console and its own errors to files, and gets
+//! everything by name, so that nothing of it depends on this daemon's life.
+
+mod api;
+mod events;
+mod handle;
+mod wire;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::de::IgnoredAny;
+use tokio::time::{Instant, sleep};
+
+use self::api::Api;
+use self::handle::{Handle, PING};
+use self::wire::Sockets;
+use crate::host::HostFacts;
+use crate::process::{self, Log, Program, Starting, Watched};
+use crate::{Capabilities, Hypervisor, Launch, VmHandle, Vmm, VmmError, VmmProcess};
+
+/// The first version that can outlive its guest (`--no-shutdown`), and that reads a raw disk as one.
+const OLDEST: (u32, u32) = (52, 0);
+/// The first version that calls the VM's UUID `system_uuid`.
+const SYSTEM_UUID: (u32, u32) = (53, 0);
+
+/// How long a new process may take to answer.
+const START_GRACE: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+const LAST_RETRY: Duration = Duration::from_millis(50);
+
+/// The driver: a binary whose version is known and good.
+#[derive(Debug)]
+pub struct CloudHypervisor {
+    binary: PathBuf,
+    version: String,
+    has_system_uuid: bool,
+    hardware_virtualization: bool,
+}
+
+impl CloudHypervisor {
+    /// Asks the binary for its version. Blocks until it has answered.
+    ///
+    /// # Errors
+    /// [`VmmError::Binary`] when it cannot be run, [`VmmError::Unsuitable`] when it is too old or something else.
+    pub fn probe(binary: PathBuf) -> Result<Self, VmmError> {
+        let said = process::first_output(&binary, &[OsStr::new("--version")])?;
+        let unsuitable = |message| VmmError::Unsuitable { binary: binary.clone(), message };
+        let version = version_of(&said);
+        let version = version.ok_or_else(|| unsuitable(format!("its version is not understood: {:?}", said.trim())))?;
+        let number = major_minor(version).filter(|number| *number >= OLDEST).ok_or_else(|| {
+            let (major, minor) = OLDEST;
+            unsuitable(format!("it is version {version}, and version {major}.{minor} or later is needed"))
+        })?;
+        let version = version.to_owned();
+        let hardware_virtualization = HostFacts::read().hardware_kvm();
+        Ok(Self { binary, version, has_system_uuid: number >= SYSTEM_UUID, hardware_virtualization })
+    }
+
+    fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<Watched, VmmError> {
+        let sockets = Sockets::below(&launch.run_dir);
+        for socket in [&sockets.api, &sockets.vsock] {
+            process::remove_stale(socket)?;
+        }
+        let with_path = |path: &Path| {
+            let mut argument = OsString::from("path=");
+            argument.push(path);
+            argument
+        };
+        process::spawn(Program {
+            binary: self.binary.clone(),
+            arguments: vec![
+                "--api-socket".into(),
+                with_path(&sockets.api),
+                "--event-monitor".into(),
+                with_path(&launch.events),
+                "--no-shutdown".into(),
+            ],
+            stdout: Log::open(&launch.serial_log)?.file()?,
+            stderr: vmm_log.file()?,
+            inherit: Vec::new(),
+        })
+    }
+}
+
+#[async_trait]
+impl Vmm for CloudHypervisor {
+    fn hypervisor(&self) -> Hypervisor {
+        Hypervisor::CloudHypervisor
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { hardware_virtualization: self.hardware_virtualization }
+    }
+
+    async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
+        let vmm_log = Log::open(&launch.vmm_log)?;
+        let process = self.start(launch, &vmm_log)?;
+        let starting = Starting::new(process.clone());
+        answers(&process, &launch.run_dir, &vmm_log).await?;
+        starting.keep();
+        Ok(Arc::new(Handle::new(launch, self.has_system_uuid, process)))
+    }
+
+    async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
+        let Some(process) = process::adopt(process)? else { return Ok(None) };
+        Ok(Some(Arc::new(Handle::new(launch, self.has_system_uuid, process))))
+    }
+}
+
+/// Waits until a new process answers on its socket.
+async fn answers(process: &Watched, run_dir: &Path, vmm_log: &Log) -> Result<(), VmmError> {
+    let api = Api::new(Sockets::below(run_dir).api, process);
+    let end = Instant::now() + START_GRACE;
+    let mut pause = FIRST_RETRY;
+    loop {
+        let error = tokio::select! {
+            biased;
+            reason = process.exited() => {
+                let (status, message) = (reason.to_string(), vmm_log.quote());
+                return Err(VmmError::EndedAtStart { status, message });
+            }
+            // Dropping a ping half way is harmless: it changes nothing.
+            ping = api.read::<IgnoredAny>(PING) => match ping {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(refusal)) => refusal.into_error(PING),
+                Err(error) => error,
+            },
+        };
+        if Instant::now() >= end {
+            return Err(error);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_RETRY);
+    }
+}
+
+/// The version in `cloud-hypervisor v53.0.1-dirty`, as it is written there without the `v`.
+fn version_of(said: &str) -> Option<&str> {
+    said.lines().next()?.strip_prefix("cloud-hypervisor v").map(str::trim)
+}
+
+fn major_minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_the_binary_writes_them() {
+        for (said, expected) in [
+            ("cloud-hypervisor v53.0.0\n", Some((53, 0))),
+            ("cloud-hypervisor v53.0-dirty\nMigration Protocol Versions: 0\n", Some((53, 0))),
+            ("cloud-hypervisor v51.2-12-gabcdef\n", Some((51, 2))),
+            ("cloud-hypervisor vnext\n", None),
+            ("QEMU emulator version 7.2\n", None),
+            ("", None),
+        ] {
+            assert_eq!(version_of(said).and_then(major_minor), expected, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! VMM processes: started so that they outlive the daemon, known by pid, start time and boot id, watched by pidfd.
+//!
+//! Invariant: every process started here is reaped here, and a signal goes through a pidfd, so it can never hit a
+//! stranger that has inherited the pid. This module knows no VMM's protocol.
+
+mod confine;
+mod identity;
+mod output;
+mod watch;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+pub(crate) use identity::{find, pid_of};
+pub(crate) use output::{Log, first_output};
+pub(crate) use watch::{Starting, Watched};
+
+use crate::{VmmError, VmmProcess};
+
+/// A program to start.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// The binary.
+    pub(crate) binary: PathBuf,
+    /// Its arguments.
+    pub(crate) arguments: Vec<OsString>,
+    /// Where its standard output goes.
+    pub(crate) stdout: File,
+    /// Where its standard error goes.
+    pub(crate) stderr: File,
+    /// Descriptors that it inherits under the same numbers; all others are closed in it.
+    pub(crate) inherit: Vec<OwnedFd>,
+}
+
+/// Starts a program in a session of its own, without capabilities, with an empty environment, and watches it.
+///
+/// # Errors
+/// [`VmmError::Binary`] when it cannot be started.
+pub(crate) fn spawn(program: Program) -> Result<Watched, VmmError> {
+    let failed = |source| VmmError::Binary { binary: program.binary.clone(), source };
+    let mut command = Command::new(&program.binary);
+    command
+        .args(&program.arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(program.stdout.try_clone().map_err(failed)?)
+        .stderr(program.stderr.try_clone().map_err(failed)?);
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    let inherit = program.inherit.iter().map(AsRawFd::as_raw_fd).collect();
+    confine::before_exec(&mut command, inherit);
+    let mut child = command.spawn().map_err(failed)?;
+    watch_child(child.id()).map_err(|source| {
+        // A process that cannot be watched must not stay; that it is gone already is fine.
+        let _gone = child.kill().and_then(|()| child.wait());
+        failed(source)
+    })
+}
+
+fn watch_child(pid: u32) -> io::Result<Watched> {
+    Watched::new(identity::of_child(pid)?, open_pidfd(pid)?)
+}
+
+/// Takes up a process that is already there; `None` when it is gone or its pid now belongs to another process.
+///
+/// # Errors
+/// [`VmmError::Host`] when `/proc` or the pidfd refuses.
+pub(crate) fn adopt(process: &VmmProcess) -> Result<Option<Watched>, VmmError> {
+    let path = || PathBuf::from(format!("/proc/{}", process.pid));
+    let refused = |source| VmmError::Host { act: "adopt", path: path(), source };
+    let pidfd = match open_pidfd(process.pid) {
+        Ok(pidfd) => pidfd,
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => return Ok(None),
+        Err(error) => return Err(refused(error)),
+    };
+    if !find(process).map_err(refused)? {
+        return Ok(None);
+    }
+    Watched::new(process.clone(), pidfd).map(Some).map_err(refused)
+}
+
+fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    let pid = pid_of(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Removes what a dead VMM left; what is not there is fine.
+///
+/// # Errors
+/// [`VmmError::Host`].
+pub(crate) fn remove_stale(path: &Path) -> Result<(), VmmError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(VmmError::Host { act: "remove", path: path.to_owned(), source }),
+    }
+}
+
+/// Refuses a socket whose listener is not the process that is driven: a path may have been taken over.
+///
+/// # Errors
+/// [`io::Error`] naming both pids.
+pub(crate) fn check_peer(stream: &tokio::net::UnixStream, process: &VmmProcess) -> io::Result<()> {
+    let credentials = rustix::net::sockopt::socket_peercred(stream.as_fd())?;
+    if Some(credentials.pid) == pid_of(process.pid) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the socket belongs to process {}, not to {}",
+        Pid::as_raw(Some(credentials.pid)),
+        process.pid
+    )))
+}
+
+#[cfg(test)]
+mod tests;

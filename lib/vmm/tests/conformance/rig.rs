@@ -1,0 +1,184 @@
+//! One VM on a test bench: its files, its launch, and the certainty that no process of it stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dataplane_agent::GuestMessage;
+use dataplane_agent::host::AgentClient;
+use dataplane_types::Mib;
+use dataplane_vmm::{CloudHypervisor, Launch, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::guests::{Kit, Program};
+
+/// How long anything may take: a real guest under software emulation on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A VM under test.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) vmm: Arc<dyn Vmm>,
+    pub(crate) launch: Launch,
+    directory: tempfile::TempDir,
+    processes: Mutex<Vec<VmmProcess>>,
+}
+
+impl Rig {
+    /// A VM whose guest will run this program.
+    pub(crate) fn new(program: Program) -> Self {
+        let (vmm, kit) = subject();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let run_dir = path("run");
+        std::fs::create_dir(&run_dir).unwrap();
+        let (kernel, initramfs, cmdline) = kit.payload(directory.path());
+        let spec = VmSpec {
+            uuid: Uuid::new_v4(),
+            vcpus: 1,
+            memory: Mib(128),
+            kernel,
+            initramfs,
+            cmdline,
+            disks: kit.disks(directory.path(), program),
+            net: None,
+        };
+        let launch = Launch {
+            spec,
+            run_dir,
+            serial_log: path("serial.log"),
+            vmm_log: path("vmm.log"),
+            events: path("events.1.json"),
+        };
+        Self { vmm, launch, directory, processes: Mutex::default() }
+    }
+
+    /// Starts its VMM.
+    pub(crate) async fn spawn(&self) -> Arc<dyn VmHandle> {
+        self.try_spawn().await.unwrap_or_else(|error| panic!("spawn: {error:?}\n{}", self.story()))
+    }
+
+    pub(crate) async fn try_spawn(&self) -> Result<Arc<dyn VmHandle>, VmmError> {
+        let handle = self.vmm.spawn(&self.launch).await?;
+        self.processes.lock().unwrap().push(handle.process().clone());
+        Ok(handle)
+    }
+
+    /// Starts its VMM and its guest.
+    pub(crate) async fn boot(&self) -> Arc<dyn VmHandle> {
+        let handle = self.spawn().await;
+        handle.create().await.unwrap();
+        handle.boot().await.unwrap_or_else(|error| panic!("boot: {error:?}\n{}", self.story()));
+        handle
+    }
+
+    /// Takes up the process of a handle that is gone.
+    pub(crate) async fn adopt(&self, process: &VmmProcess) -> Option<Arc<dyn VmHandle>> {
+        self.vmm.adopt(&self.launch, process).await.unwrap()
+    }
+
+    /// A conversation with the guest's agent, as soon as it listens.
+    pub(crate) async fn agent(&self, handle: &Arc<dyn VmHandle>) -> AgentClient {
+        let dial = async {
+            loop {
+                match handle.connect_agent().await {
+                    Ok(stream) => match AgentClient::handshake(stream, Duration::from_secs(5)).await {
+                        Ok(agent) => return agent,
+                        Err(_not_yet) => sleep(RETRY).await,
+                    },
+                    Err(error) if error.retryable() => sleep(RETRY).await,
+                    Err(error) => panic!("connect_agent: {error:?}"),
+                }
+            }
+        };
+        timeout(LIMIT, dial).await.unwrap_or_else(|_| panic!("the agent never answered\n{}", self.story()))
+    }
+
+    /// The next event.
+    pub(crate) async fn event(&self, events: &mut mpsc::Receiver<VmEvent>) -> VmEvent {
+        let event = timeout(LIMIT, events.recv()).await;
+        event.unwrap_or_else(|_| panic!("no event came\n{}", self.story())).expect("events end with Exited")
+    }
+
+    pub(crate) fn serial(&self) -> String {
+        text(&self.launch.serial_log)
+    }
+
+    /// Waits until the console shows this many lines with a text.
+    pub(crate) async fn console_shows(&self, line: &str, times: usize) {
+        let wait = async {
+            while self.serial().lines().filter(|seen| seen.trim_end() == line).count() < times {
+                sleep(RETRY).await;
+            }
+        };
+        let seen = timeout(LIMIT, wait).await;
+        seen.unwrap_or_else(|_| panic!("the console never showed {line:?} {times} times\n{}", self.story()));
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Everything that the VM's files tell, for a failure.
+    pub(crate) fn story(&self) -> String {
+        let Launch { serial_log, vmm_log, events, .. } = &self.launch;
+        let parts = [serial_log, vmm_log, events].map(|path| format!("--- {}\n{}", path.display(), text(path)));
+        parts.join("\n")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for process in self.processes.lock().unwrap().iter().filter(|process| alive(process)) {
+            let pid = Pid::from_raw(i32::try_from(process.pid).unwrap());
+            let _gone = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The next message of the guest's agent.
+pub(crate) async fn message(agent: &mut AgentClient) -> GuestMessage {
+    timeout(LIMIT, agent.next()).await.expect("the agent says nothing").expect("the agent is gone")
+}
+
+/// Whether this very process is there and no zombie.
+pub(crate) fn alive(process: &VmmProcess) -> bool {
+    let stat = text(Path::new(&format!("/proc/{}/stat", process.pid)));
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return false };
+    let fields: Vec<_> = fields.split(' ').collect();
+    fields[0] != "Z" && fields[19] == process.start_ticks.to_string()
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// The VMM under test and the guests that it runs.
+fn subject() -> (Arc<dyn Vmm>, Kit) {
+    let name = std::env::var("DATAPLANE_TEST_VMM").unwrap_or_else(|_| "fake-ch".into());
+    match name.as_str() {
+        "fake-ch" => {
+            let binary = PathBuf::from(env!("CARGO_BIN_EXE_fake-ch"));
+            (Arc::new(CloudHypervisor::probe(binary).unwrap()), Kit::Fake)
+        }
+        "cloud-hypervisor" => {
+            let binary = binary("CLOUD_HYPERVISOR_BIN", "cloud-hypervisor");
+            (Arc::new(CloudHypervisor::probe(binary).unwrap()), Kit::real())
+        }
+        other => panic!("DATAPLANE_TEST_VMM={other}: fake-ch, qemu or cloud-hypervisor would be right"),
+    }
+}
+
+fn binary(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not on PATH and {variable} is not set"))
+}
