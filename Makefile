@@ -44,10 +44,12 @@ lint:
 bench: build
 	scripts/bench.sh
 
+# The daemon looks for kernel and initramfs beside its own program; the link leads there.
 install: build
-	install -D -m 0755 bin/dataplane $(DESTDIR)$(PREFIX)/bin/dataplane
-	install -D -m 0644 bin/vmlinux $(DESTDIR)$(PREFIX)/lib/dataplane/vmlinux
-	install -D -m 0644 bin/initrd.img $(DESTDIR)$(PREFIX)/lib/dataplane/initrd.img
+	install -d $(DESTDIR)$(PREFIX)/lib/dataplane $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 bin/dataplane $(DESTDIR)$(PREFIX)/lib/dataplane/dataplane
+	install -m 0644 bin/vmlinux bin/initrd.img $(DESTDIR)$(PREFIX)/lib/dataplane
+	ln -sfn ../lib/dataplane/dataplane $(DESTDIR)$(PREFIX)/bin/dataplane
 
 install-tools:
 	scripts/install-tools.sh

@@ -5,7 +5,7 @@
 # Arguments go to the daemon; its variables are taken from the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PROFILE=dev
+export KERNEL_PATH="${KERNEL_PATH:-$PWD/bin/vmlinux}" INITRD_PATH="${INITRD_PATH:-$PWD/bin/initrd.img}"
 scripts/install-tools.sh packages
 
 target=${CARGO_TARGET_DIR:-target}
