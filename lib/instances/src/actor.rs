@@ -31,12 +31,13 @@ const MAX_STEPS: usize = 64;
 /// How long a failed delete waits before it tries again by itself.
 const DELETE_RETRY: Duration = Duration::from_secs(5);
 
+/// What a caller insists on before its instance is touched: judged by the actor, so that nothing comes between.
+pub type Precondition = Box<dyn FnOnce(&Record) -> bool + Send>;
+
 /// A delete, with whom to tell.
-#[derive(Debug)]
 pub(crate) struct DeleteMail {
     pub(crate) grace: Duration,
-    /// The entity tag that the caller insists on.
-    pub(crate) if_match: Option<String>,
+    pub(crate) precondition: Option<Precondition>,
     pub(crate) reply: oneshot::Sender<Result<(), DeleteError>>,
 }
 
@@ -121,7 +122,6 @@ enum Outcome {
 }
 
 /// The task's state. Fields are shared with the operations in `ops`.
-#[derive(Debug)]
 pub(crate) struct Actor {
     pub(crate) deps: Arc<Deps>,
     pub(crate) paths: InstancePaths,
@@ -232,8 +232,7 @@ impl Actor {
     }
 
     fn admit(&mut self, mail: DeleteMail) -> Result<(), StepError> {
-        let current = format!("{}-{}", self.record.uuid, self.record.generation);
-        if mail.if_match.is_some_and(|wanted| wanted != current) {
+        if mail.precondition.is_some_and(|holds| !holds(&self.record)) {
             let _ = mail.reply.send(Err(DeleteError::Stale(self.record.id.clone())));
             return Ok(());
         }

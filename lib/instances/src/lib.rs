@@ -18,6 +18,7 @@ mod request;
 mod seams;
 mod view;
 
+pub use actor::Precondition;
 pub use error::{CreateError, DeleteError, OpenError};
 pub use logs::{LogPiece, LogReader, MAX_PIECE_BYTES};
 pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances};

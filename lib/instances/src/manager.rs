@@ -11,7 +11,7 @@ use dataplane_vmm::Vmm;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use crate::actor::{Actor, CreateReply, DeleteMail};
+use crate::actor::{Actor, CreateReply, DeleteMail, Precondition};
 use crate::logs::LogWatch;
 use crate::ops::{Draft, prepare};
 use crate::plan::SeenLink;
@@ -295,13 +295,18 @@ impl Instances {
     ///
     /// # Errors
     /// [`DeleteError`].
-    pub async fn delete(&self, id: &InstanceId, grace: Duration, if_match: Option<String>) -> Result<(), DeleteError> {
+    pub async fn delete(
+        &self,
+        id: &InstanceId,
+        grace: Duration,
+        precondition: Option<Precondition>,
+    ) -> Result<(), DeleteError> {
         let lane = {
             let entries = self.0.entries.read().expect("no code panics while it holds the map");
             entries.get(id).map(|entry| entry.deletes.clone()).ok_or_else(|| DeleteError::NotFound(id.clone()))?
         };
         let (reply, answer) = oneshot::channel();
-        lane.try_send(DeleteMail { grace, if_match, reply }).map_err(|error| match error {
+        lane.try_send(DeleteMail { grace, precondition, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => DeleteError::Busy(id.clone()),
             mpsc::error::TrySendError::Closed(_) => DeleteError::NotFound(id.clone()),
         })?;

@@ -34,14 +34,6 @@ pub struct View {
     pub init_ms: Option<u64>,
 }
 
-impl View {
-    /// The entity tag: a re-created instance never matches an old one.
-    #[must_use]
-    pub fn etag(&self) -> String {
-        format!("{}-{}", self.record.uuid, self.record.generation)
-    }
-}
-
 pub(crate) fn state_of(vmm: Option<VmState>) -> InstanceState {
     match vmm {
         None => InstanceState::Stopped,

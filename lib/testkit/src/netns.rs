@@ -59,6 +59,7 @@ impl Netns {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "making a namespace is an effect, not a default value")]
     pub fn new() -> Self {
+        assert!(Path::new("/dev/net/tun").exists(), "this test needs /dev/net/tun; try `modprobe tun`");
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (report, made) = mpsc::sync_channel(1);
         let body = move || {

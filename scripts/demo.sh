@@ -1,0 +1,114 @@
+#!/bin/bash
+# A container image becomes a virtual machine: pulled from a registry, booted, its log followed, its page fetched,
+# deleted. Registry, daemon and clients live in a network namespace of their own with a temporary data directory;
+# nothing is left behind, and that is checked.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+[ "$(id -u)" = 0 ] || { echo "demo: needs root, for a network namespace, a bridge and a TAP" >&2; exit 1; }
+
+begin=$EPOCHREALTIME
+elapsed() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'; }
+step() { printf '\n[%7s] %s\n' "$(elapsed "$begin")" "$*"; }
+
+step "packages, binaries, and the image's content: a Debian root file system with nginx"
+scripts/install-tools.sh packages demo
+[ -x bin/dataplane ] || scripts/build.sh
+work=$(mktemp -d /tmp/dataplane-demo.XXXXXX)
+space=dataplane-demo-$$
+pids=()
+
+# Ends a process that this script started, and waits for it.
+end() {
+	kill -TERM "$1" 2>/dev/null || return 0
+	tail --pid="$1" -f /dev/null
+}
+
+clean_up() {
+	local pid
+	for pid in "${pids[@]}"; do end "$pid"; done
+	# A virtual machine outlives its daemon: that is the point of it. What a failed demo leaves is ended by namespace.
+	for pid in $(ip netns pids "$space" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
+	ip netns del "$space" 2>/dev/null || true
+	rm -rf "$work"
+}
+trap clean_up EXIT
+fail() { echo "demo: $*" >&2; tail -n 30 "$work"/*.log >&2 || true; exit 1; }
+
+scripts/make-image.sh "$work/nginx.tar" nginx:demo
+begin=$EPOCHREALTIME
+
+step "a network namespace ($space) with a registry and the daemon in it"
+ip netns add "$space"
+ip netns exec "$space" ip link set lo up
+cat >"$work/registry.yml" <<END
+version: 0.1
+storage: {filesystem: {rootdirectory: $work/registry}}
+http: {addr: 127.0.0.1:5000}
+END
+ip netns exec "$space" docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
+pids+=($!)
+export DATA_DIR=$work/data RUNTIME_DIR=$work/run LOG_FORMAT=text RESERVED_BYTES=0
+ip netns exec "$space" bin/dataplane serve >"$work/dataplane.log" 2>&1 &
+daemon=$!
+pids+=("$daemon")
+
+api() { ip netns exec "$space" curl -sS --fail-with-body --unix-socket "$work/run/api.sock" "$@"; }
+url=http://localhost
+ip netns exec "$space" curl -sS --retry 100 --retry-all-errors --retry-delay 0 --retry-max-time 30 -o /dev/null http://127.0.0.1:5000/v2/ 2>/dev/null ||
+	fail "the registry did not start"
+api --retry 100 --retry-all-errors --retry-delay 0 --retry-max-time 30 -o /dev/null $url/health 2>/dev/null || fail "the daemon did not start"
+grep -m 1 -o 'hypervisor chosen.*' "$work/dataplane.log" || true
+
+step "push the image to the registry with skopeo, pull it with the daemon: POST /images"
+ip netns exec "$space" skopeo copy -q --insecure-policy --dest-tls-verify=false \
+	"docker-archive:$work/nginx.tar" docker://127.0.0.1:5000/nginx:demo
+api $url/images -H 'content-type: application/json' -d '{"name":"127.0.0.1:5000/nginx:demo"}' >"$work/image.json" || fail "$(cat "$work/image.json")"
+jq '{id, digest, status, size_bytes, virtual_size_bytes, entrypoint, cmd}' "$work/image.json"
+
+step "create and start an instance of it: POST /instances"
+start=$EPOCHREALTIME
+api $url/instances -H 'content-type: application/json' -d '{"id":"my-instance","name":"My Workload","image":"img-nginx","memory_mb":2048,"memory_max_mb":4096,"vcpus":2,"env":{"NODE_ENV":"production"}}' >"$work/instance.json" || fail "$(cat "$work/instance.json")"
+jq '{id, name, state, private_ip, mac, hypervisor, hypervisor_version}' "$work/instance.json"
+echo "created in $(elapsed "$start")"
+ip=$(jq -r .private_ip "$work/instance.json")
+
+step "follow its log: GET /instances/my-instance/logs?follow=true, server-sent events"
+# The stream is read until the first line that the image's own program wrote.
+exec 3< <(api -N --max-time 120 -H 'accept: text/event-stream' "$url/instances/my-instance/logs?follow=true&tail=1000")
+stream=$!
+found=
+while IFS= read -r line <&3; do
+	case $line in id:* | data:*) echo "    $line" ;; esac
+	case $line in data:*nginx\ starts\ on*) found=1; break ;; esac
+done
+kill "$stream" 2>/dev/null || true
+exec 3<&-
+[ -n "$found" ] || fail "the guest's line did not come"
+echo "first guest line $(elapsed "$start") after the request"
+
+step "fetch its page from $ip"
+ip netns exec "$space" curl -sS --retry 100 --retry-all-errors --retry-delay 0 --retry-max-time 60 "http://$ip/" 2>/dev/null |
+	grep -m 1 '<title>' || fail "nginx did not answer"
+api $url/instances/my-instance | jq '{state, ready}'
+
+step "delete the instance, then the image"
+api -X DELETE "$url/instances/my-instance" || fail "delete"
+[ "$(ip netns exec "$space" curl -s -o /dev/null -w '%{http_code}' --unix-socket "$work/run/api.sock" $url/instances/my-instance)" = 404 ] ||
+	fail "the instance is still there"
+api -X DELETE "$url/images/img-nginx" || fail "delete the image"
+
+step "nothing is left"
+left=$(find "$work/data/instances" "$work/data/images/disks" "$work/data/trash" "$work/data/images/work" -mindepth 1)
+[ -z "$left" ] || fail "files are left: $left"
+taps=$(ip -n "$space" -o link show type tun | wc -l)
+[ "$taps" = 0 ] || fail "$taps TAPs are left"
+[ "$(ip netns pids "$space" | wc -l)" = 2 ] || fail "more than registry and daemon run: $(ip netns pids "$space" | xargs -r ps -o pid,args -p)"
+end "$daemon"
+end "${pids[0]}"
+[ -z "$(ip netns pids "$space")" ] || fail "processes are left in the namespace"
+trap - EXIT
+clean_up
+! ip netns list | grep -qw "$space" || fail "the namespace is left"
+[ ! -e "$work" ] || fail "$work is left"
+echo "no process, TAP, namespace or file. The whole took $(elapsed "$begin")."

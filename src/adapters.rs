@@ -1,0 +1,110 @@
+//! What the instance manager asks of images and networks, answered by the managers that have them. Managers never know
+//! each other; they meet here.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dataplane_ext4::{EmptyDisk, format_empty};
+use dataplane_images::{Images, ImagesError};
+use dataplane_instances::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};
+use dataplane_network::{ClaimError, Network, NetworkError};
+use dataplane_store::Store;
+use dataplane_types::{Digest, Gib, InstanceId, Link, Mac, WallClock};
+use uuid::Uuid;
+
+/// Images as root disks.
+pub(crate) struct ImageDisks {
+    pub(crate) images: Images,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn WallClock>,
+}
+
+#[async_trait]
+impl RootDisks for ImageDisks {
+    fn lease(&self, image: &str) -> Result<ImageLease, RootDiskError> {
+        let lease = self.images.lease(image).map_err(|error| match error {
+            ImagesError::NotReady { status, .. } => RootDiskError::NotReady(image.to_owned(), status.to_string()),
+            _ => RootDiskError::NotFound(image.to_owned()),
+        })?;
+        let view = lease.view();
+        Ok(ImageLease {
+            id: view.id.clone(),
+            digest: lease.digest(),
+            filesystem: lease.filesystem().to_owned(),
+            program: ImageProgram {
+                entrypoint: view.entrypoint.clone(),
+                cmd: view.cmd.clone(),
+                env: view.env.clone(),
+                working_dir: view.working_dir.clone(),
+                user: view.user.clone(),
+                stop_signal: view.stop_signal.clone(),
+            },
+            hold: Box::new(lease),
+        })
+    }
+
+    fn image_disk(&self, image: &Digest) -> PathBuf {
+        self.store.layout().image_disk(image)
+    }
+
+    async fn make_writable(&self, path: &Path, size: Gib, uuid: Uuid) -> Result<(), RootDiskError> {
+        let path = path.to_owned();
+        let epoch = u32::try_from(self.clock.now().timestamp()).unwrap_or(0);
+        let made = tokio::task::spawn_blocking(move || {
+            // Hashes of names differ from disk to disk, as the random part of the uuid does.
+            let seed = uuid.as_bytes();
+            let hash_seed = [0, 4, 8, 12].map(|at| u32::from_le_bytes([seed[at], seed[at + 1], seed[at + 2], seed[at + 3]]));
+            format_empty(&path, &EmptyDisk { bytes: size.bytes(), uuid, hash_seed, label: "writable", epoch })
+        });
+        match made.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.is_disk_full() => Err(RootDiskError::NoSpace),
+            Ok(Err(error)) => Err(RootDiskError::Make(error.to_string())),
+            Err(error) => Err(RootDiskError::Make(error.to_string())),
+        }
+    }
+}
+
+/// The network's links.
+#[derive(Debug)]
+pub(crate) struct NetworkLinks(pub(crate) Arc<Network>);
+
+#[async_trait]
+impl Links for NetworkLinks {
+    fn claim(&self, id: &InstanceId, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Link, LinkError> {
+        self.0.claim(id, ip, mac).map_err(claim_error)
+    }
+
+    fn adopt(&self, id: &InstanceId, link: &Link) -> Result<(), LinkError> {
+        self.0.adopt(id, link).map_err(claim_error)
+    }
+
+    fn release(&self, id: &InstanceId) {
+        self.0.release(id);
+    }
+
+    async fn ensure(&self, id: &InstanceId, link: &Link) -> Result<(), LinkError> {
+        // The VMM runs under the daemon's own uid, without any capability: owning the TAP is what lets it open it.
+        let owner = rustix::process::geteuid().as_raw();
+        self.0.ensure(id, link, owner).await.map_err(host_error)
+    }
+
+    async fn remove(&self, link: &Link) -> Result<(), LinkError> {
+        self.0.remove(link).await.map_err(host_error)
+    }
+}
+
+fn claim_error(error: ClaimError) -> LinkError {
+    let text = error.to_string();
+    match error {
+        ClaimError::AddressInUse { .. } | ClaimError::MacInUse { .. } => LinkError::InUse(text),
+        ClaimError::Full { .. } => LinkError::Full(text),
+        _ => LinkError::Impossible(text),
+    }
+}
+
+fn host_error(error: NetworkError) -> LinkError {
+    LinkError::Host(crate::chain(&error))
+}

@@ -1,0 +1,174 @@
+//! Instances: create, list, get, delete. Logs are next door.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dataplane_api::types::{self, Fault, InstanceOperation, NetworkConfig, OperationKind};
+use dataplane_api::{
+    CreateInstance, CreateInstanceReply, Cx, DeleteInstance, DeleteInstanceReply, ETag, GetInstance, GetInstanceLogs,
+    GetInstanceLogsReply, GetInstanceReply, InstancesApi, LabelFilter, ListInstances, ListInstancesReply, Problem,
+    ProblemCode, page,
+};
+use dataplane_instances::{CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, View};
+use dataplane_types::{Gib, InstanceId, Mib};
+use dataplane_vmm::Hypervisor;
+
+use super::{Dataplane, problems};
+
+impl InstancesApi for Dataplane {
+    async fn list_instances(&self, _: Cx, request: ListInstances) -> Result<ListInstancesReply, Problem> {
+        let views = self.instances.list();
+        let wanted = views.iter().map(|view| self.to_wire(view)).filter(|instance| {
+            LabelFilter::all_match(&request.label, &instance.labels)
+                && (request.state.is_empty() || request.state.contains(&instance.state))
+                && request.image.as_ref().is_none_or(|image| *image == instance.image)
+        });
+        let (items, next_cursor) = page(wanted, |item| item.id.as_str(), request.cursor.as_ref(), request.limit);
+        Ok(ListInstancesReply::Ok { body: types::InstanceList { items, next_cursor } })
+    }
+
+    async fn create_instance(&self, cx: Cx, request: CreateInstance) -> Result<CreateInstanceReply, Problem> {
+        let wanted = from_wire(request.body)?;
+        let created = cx.timed("create", self.instances.create(wanted)).await;
+        let created = created.map_err(|error| problems::of_create(&error))?;
+        let body = self.to_wire(&created.view);
+        let etag = etag(&created.view);
+        if created.existed {
+            return Ok(CreateInstanceReply::Ok { etag, body });
+        }
+        Ok(CreateInstanceReply::Created { etag, location: GetInstance::location(&body.id), body })
+    }
+
+    async fn get_instance(&self, _: Cx, request: GetInstance) -> Result<GetInstanceReply, Problem> {
+        let view = self.instances.get(&request.instance_id).ok_or_else(|| not_found(&request.instance_id))?;
+        Ok(GetInstanceReply::Ok { etag: etag(&view), body: self.to_wire(&view) })
+    }
+
+    async fn delete_instance(&self, cx: Cx, request: DeleteInstance) -> Result<DeleteInstanceReply, Problem> {
+        let grace = Duration::from_secs(request.grace_seconds.into());
+        let precondition = request.if_match.map(|wanted| -> dataplane_instances::Precondition {
+            Box::new(move |record| ETag::new(record.uuid, record.generation).require(Some(&wanted)).is_ok())
+        });
+        let deleted = cx.timed("delete", self.instances.delete(&request.instance_id, grace, precondition)).await;
+        deleted.map_err(|error| problems::of_delete(&error))?;
+        Ok(DeleteInstanceReply::NoContent)
+    }
+
+    async fn get_instance_logs(&self, _: Cx, request: GetInstanceLogs) -> Result<GetInstanceLogsReply, Problem> {
+        super::logs::answer(&self.instances, request).await
+    }
+}
+
+pub(super) fn not_found(id: &InstanceId) -> Problem {
+    Problem::new(ProblemCode::InstanceNotFound, format!("no instance {id}"))
+}
+
+fn etag(view: &View) -> ETag {
+    ETag::new(view.record.uuid, view.record.generation)
+}
+
+fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Problem> {
+    let network = body.network.unwrap_or(NetworkConfig { enabled: true, ip: None, mac: None });
+    Ok(CreateRequest {
+        id: body.id,
+        name: body.name,
+        image: body.image,
+        memory: Mib(body.memory_mb),
+        memory_max: body.memory_max_mb.map(Mib),
+        vcpus: body.vcpus,
+        max_vcpus: body.max_vcpus,
+        disk: Gib(body.disk_gb),
+        env: body.env,
+        entrypoint: body.entrypoint,
+        cmd: body.cmd,
+        user: body.user,
+        working_dir: body.working_dir,
+        hostname: body.hostname,
+        network: NetworkRequest { enabled: network.enabled, ip: network.ip, mac: network.mac },
+        labels: body.labels,
+        hypervisor: body.hypervisor.map(|hypervisor| match hypervisor {
+            types::Hypervisor::CloudHypervisor => Hypervisor::CloudHypervisor,
+            types::Hypervisor::Qemu => Hypervisor::Qemu,
+        }),
+    })
+}
+
+impl Dataplane {
+    fn to_wire(&self, view: &View) -> types::Instance {
+        let record = &view.record;
+        let spec = &record.spec;
+        let (entrypoint, cmd) = spec.argv.split_at(spec.entrypoint_len.min(spec.argv.len()));
+        let link = spec.link.as_ref();
+        types::Instance {
+            id: record.id.clone(),
+            uuid: record.uuid,
+            name: record.request.name.clone(),
+            image: spec.image.clone(),
+            image_digest: spec.image_digest,
+            memory_mb: spec.memory.0,
+            memory_max_mb: spec.memory_max.0,
+            vcpus: spec.vcpus,
+            max_vcpus: spec.max_vcpus,
+            disk_gb: spec.disk.0,
+            env: environment(&spec.env),
+            entrypoint: entrypoint.to_vec(),
+            cmd: cmd.to_vec(),
+            user: if spec.user.is_empty() { "0".to_owned() } else { spec.user.clone() },
+            working_dir: spec.working_dir.clone(),
+            hostname: spec.hostname.clone(),
+            network: NetworkConfig { enabled: link.is_some(), ip: link.map(|link| link.ip), mac: link.map(|link| link.mac) },
+            labels: record.labels().clone(),
+            hypervisor: match spec.hypervisor {
+                Hypervisor::CloudHypervisor => types::Hypervisor::CloudHypervisor,
+                Hypervisor::Qemu => types::Hypervisor::Qemu,
+            },
+            hypervisor_version: spec.hypervisor_version.clone(),
+            state: state(view.state),
+            operation: record.op.as_ref().map(operation),
+            last_error: record.last_error.as_ref().map(fault),
+            ready: view.ready,
+            private_ip: link.map(|link| link.ip),
+            mac: link.map(|link| link.mac),
+            fqdn: Some(self.instances.dns().fqdn(&record.id)),
+            exit_code: record.exit_code,
+            has_snapshot: false,
+            created_at: record.created_at,
+            started_at: record.started_at,
+            stopped_at: record.stopped_at,
+            generation: record.generation,
+        }
+    }
+}
+
+fn state(state: InstanceState) -> types::InstanceState {
+    match state {
+        InstanceState::Created => types::InstanceState::Created,
+        InstanceState::Running => types::InstanceState::Running,
+        InstanceState::Paused => types::InstanceState::Paused,
+        InstanceState::Shutdown => types::InstanceState::Shutdown,
+        InstanceState::Stopped => types::InstanceState::Stopped,
+    }
+}
+
+fn operation(op: &OpRecord) -> InstanceOperation {
+    let kind = match op.kind {
+        OpKind::Create => OperationKind::Create,
+        OpKind::Restart => OperationKind::Restart,
+        OpKind::Delete => OperationKind::Delete,
+    };
+    InstanceOperation { kind, id: op.id.to_string(), since: op.since }
+}
+
+fn fault(error: &ErrorRecord) -> Fault {
+    Fault { code: error.code.clone(), message: error.message.chars().take(4096).collect(), at: error.at }
+}
+
+/// A list of `NAME=value` as a map; of names given twice the last wins, as for a program that looks one up.
+pub(super) fn environment(pairs: &[String]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(name, _)| !name.is_empty())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}

@@ -1,0 +1,90 @@
+//! The one table from domain errors to problems. The code decides the status; internal detail goes to the log, where
+//! [`Problem::internal`] puts it.
+
+use dataplane_api::{Problem, ProblemCode};
+use dataplane_images::{ErrorCode, ImagesError};
+use dataplane_instances::{CreateError, DeleteError, LinkError, RootDiskError};
+use dataplane_store::StoreError;
+
+pub(super) fn of_create(error: &CreateError) -> Problem {
+    let problem = |code| Problem::new(code, error.to_string());
+    match error {
+        CreateError::Conflict(_) => problem(ProblemCode::AlreadyExists),
+        CreateError::Impossible { field, message } => {
+            Problem::new(ProblemCode::InsufficientHost, format!("{field}: {message}"))
+        }
+        CreateError::NoCommand(_) => problem(ProblemCode::ImageUnsupported),
+        CreateError::NoHypervisor(_) => problem(ProblemCode::NotSupported),
+        CreateError::Disk(error) => of_root_disk(error),
+        CreateError::Link(error) => of_link(error),
+        CreateError::NoSpace { .. } => problem(ProblemCode::NoSpace),
+        CreateError::Vmm(error) => {
+            Problem::new(ProblemCode::VmmFailed, "the virtual machine could not be started")
+                .with_inner(None, &crate::chain(error))
+        }
+        CreateError::Store(error) => of_store(error),
+        CreateError::Config(_) => Problem::new(ProblemCode::PayloadTooLarge, crate::chain(error)),
+        CreateError::Deleted(_) => problem(ProblemCode::InvalidState),
+        CreateError::Stopping => problem(ProblemCode::Unavailable),
+        CreateError::Internal(_) => Problem::internal(error),
+    }
+}
+
+pub(super) fn of_delete(error: &DeleteError) -> Problem {
+    let code = match error {
+        DeleteError::NotFound(_) => ProblemCode::InstanceNotFound,
+        DeleteError::Stale(_) => ProblemCode::PreconditionFailed,
+        DeleteError::Busy(_) => ProblemCode::Busy,
+        DeleteError::Failed(..) => ProblemCode::VmmFailed,
+    };
+    Problem::new(code, error.to_string())
+}
+
+fn of_root_disk(error: &RootDiskError) -> Problem {
+    let code = match error {
+        RootDiskError::NotFound(_) => ProblemCode::ImageNotFound,
+        RootDiskError::NotReady(..) => ProblemCode::ImageNotReady,
+        RootDiskError::NoSpace => ProblemCode::NoSpace,
+        RootDiskError::Make(_) => return Problem::internal(error),
+    };
+    Problem::new(code, error.to_string())
+}
+
+fn of_link(error: &LinkError) -> Problem {
+    let code = match error {
+        LinkError::Full(_) => ProblemCode::NetworkFull,
+        LinkError::InUse(_) => ProblemCode::AddressInUse,
+        LinkError::Impossible(_) => ProblemCode::AddressOutOfRange,
+        LinkError::Host(_) => ProblemCode::NetworkFailed,
+    };
+    Problem::new(code, error.to_string())
+}
+
+fn of_store(error: &StoreError) -> Problem {
+    match error {
+        error if error.is_disk_full() => Problem::new(ProblemCode::NoSpace, "the disk is full"),
+        StoreError::Stopped => Problem::new(ProblemCode::Unavailable, error.to_string()),
+        StoreError::Io { .. } | StoreError::Parse { .. } | StoreError::Exists(_) => {
+            Problem::internal(error)
+        }
+    }
+}
+
+pub(super) fn of_images(error: &ImagesError) -> Problem {
+    let code = match error.code() {
+        ErrorCode::InvalidReference => return Problem::invalid_field("name", &error.to_string()),
+        ErrorCode::ImageNotFound => ProblemCode::ImageNotFound,
+        ErrorCode::ImageNotReady => ProblemCode::ImageNotReady,
+        ErrorCode::ImageInUse => ProblemCode::ImageInUse,
+        ErrorCode::Conflict => ProblemCode::AlreadyExists,
+        ErrorCode::ImageInvalid => ProblemCode::ImageInvalid,
+        ErrorCode::RegistryUnauthorized => ProblemCode::RegistryUnauthorized,
+        ErrorCode::ImageNotInRegistry => ProblemCode::RegistryNotFound,
+        ErrorCode::RegistryUnavailable => ProblemCode::RegistryUnavailable,
+        ErrorCode::PlatformNotAvailable => ProblemCode::ImageUnsupported,
+        ErrorCode::NoSpace => ProblemCode::NoSpace,
+        ErrorCode::Interrupted => ProblemCode::Unavailable,
+        ErrorCode::Internal => return Problem::internal(error),
+    };
+    Problem::new(code, error.to_string())
+}

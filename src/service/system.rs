@@ -1,0 +1,85 @@
+//! The daemon itself: health, readiness, and the spec.
+
+use dataplane_api::types::{Health, HealthStatus, Readiness, ReadinessCheck};
+use dataplane_api::{
+    Cx, GetHealth, GetHealthReply, GetReadiness, GetReadinessReply, GetSpecJson, GetSpecJsonReply, GetSpecYaml,
+    GetSpecYamlReply, Problem, SPEC_JSON, SPEC_YAML, SystemApi,
+};
+
+use super::{Checks, Dataplane};
+
+impl SystemApi for Dataplane {
+    async fn get_health(&self, _: Cx, _: GetHealth) -> Result<GetHealthReply, Problem> {
+        Ok(GetHealthReply::Ok { body: Health { status: HealthStatus::Ok } })
+    }
+
+    async fn get_readiness(&self, _: Cx, _: GetReadiness) -> Result<GetReadinessReply, Problem> {
+        let checks = self.checks.run().await;
+        let ready = checks.iter().all(|check| check.ok || !check.required);
+        let body = Readiness { ready, checks };
+        Ok(if ready { GetReadinessReply::Ok { body } } else { GetReadinessReply::ServiceUnavailable { body } })
+    }
+
+    async fn get_spec_yaml(&self, _: Cx, _: GetSpecYaml) -> Result<GetSpecYamlReply, Problem> {
+        Ok(GetSpecYamlReply::Ok { body: SPEC_YAML })
+    }
+
+    async fn get_spec_json(&self, _: Cx, _: GetSpecJson) -> Result<GetSpecJsonReply, Problem> {
+        Ok(GetSpecJsonReply::Ok { body: SPEC_JSON })
+    }
+}
+
+impl Checks {
+    async fn run(&self) -> Vec<ReadinessCheck> {
+        let mut checks: Vec<ReadinessCheck> = self.vmms.iter().enumerate().map(|(index, vmm)| {
+            let detail = format!("{} {}", vmm.hypervisor(), vmm.version());
+            let preferred = if index == 0 { ", used unless a request names another" } else { "" };
+            check("vmm", Ok(format!("{detail}{preferred}")), "")
+        }).collect();
+        let hardware = self.vmms.iter().any(|vmm| vmm.capabilities().hardware_virtualization);
+        let mut kvm = check(
+            "kvm",
+            if hardware { Ok("guests run on hardware virtualization".into()) } else { Err("guests are emulated in software: slow".into()) },
+            "run on a host with hardware virtualization and /dev/kvm",
+        );
+        kvm.required = false;
+        checks.push(kvm);
+        checks.push(self.data_directory());
+        checks.push(self.free_space());
+        checks.extend(self.network.check().await.into_iter().map(|found| ReadinessCheck {
+            name: found.name.to_owned(),
+            ok: found.ok,
+            // Without an uplink guests still reach the host: legal, and reported.
+            required: found.name != "uplink",
+            detail: Some(found.detail),
+            remedy: (!found.ok).then(|| found.remedy.to_owned()),
+        }));
+        checks
+    }
+
+    fn data_directory(&self) -> ReadinessCheck {
+        let probe = self.store.layout().data().join(".probe");
+        let written = self.store.replace_bytes(&probe, b"").and_then(|()| self.store.discard_volatile(&probe));
+        let path = self.store.layout().data().display();
+        let result = written.map(|()| format!("{path} is writable")).map_err(|error| crate::chain(&error));
+        check("data_dir", result, "make DATA_DIR writable, then restart the daemon")
+    }
+
+    fn free_space(&self) -> ReadinessCheck {
+        let result = match self.store.free_bytes() {
+            Ok(free) if free >= self.reserved_bytes => Ok(format!("{free} bytes are free")),
+            Ok(free) => Err(format!("{free} bytes are free, {} must stay so", self.reserved_bytes)),
+            Err(error) => Err(crate::chain(&error)),
+        };
+        check("free_space", result, "delete images or instances, or lower RESERVED_BYTES")
+    }
+}
+
+fn check(name: &str, result: Result<String, String>, remedy: &str) -> ReadinessCheck {
+    let ok = result.is_ok();
+    let detail = match result {
+        Ok(detail) | Err(detail) => detail,
+    };
+    let remedy = (!ok).then(|| remedy.to_owned());
+    ReadinessCheck { name: name.to_owned(), ok, required: true, detail: Some(detail), remedy }
+}

@@ -1,0 +1,8 @@
+//! Real guests through the real daemon, over its API: a kernel boots, an image's program runs. The same suite serves
+//! every VMM; `HYPERVISOR` says which. Needs root, `bin/vmlinux` and `bin/initrd.img`, and the VMM's binary; what is
+//! missing fails the test that needs it.
+
+mod guest;
+mod harness;
+mod lifecycle;
+mod network;
