@@ -9,6 +9,9 @@ use uuid::Uuid;
 use crate::sink::SparseSink;
 use crate::{Estimate, Ext4Error, acl, estimate};
 
+/// Bytes for the attributes of one inode: a block without its header and end mark.
+const XATTR_ROOM: usize = 4096 - 32 - 4;
+
 /// Owner, permission bits and modification time of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
@@ -159,20 +162,30 @@ impl ImageBuilder {
         self.format.hardlink(parent.0, name, node.0).map_err(Ext4Error::Format)
     }
 
-    /// Declares an extended attribute. Access lists are given as programs see them.
+    /// Declares all extended attributes of a node. Access lists are given as programs see them.
     ///
     /// # Errors
-    /// [`Ext4Error::Xattr`] when it cannot be stored, [`Ext4Error::NotUtf8`].
-    pub fn xattr(&mut self, node: NodeHandle, name: &[u8], value: &[u8]) -> Result<(), Ext4Error> {
-        let name = text("attribute name", name)?;
-        let refuse = |reason| Ext4Error::Xattr { name: name.to_owned(), bytes: value.len(), reason };
-        let stored = match name {
-            "system.posix_acl_access" | "system.posix_acl_default" => {
-                &acl::to_disk(value).ok_or_else(|| refuse("it is no valid access list"))?
-            }
-            _ => value,
-        };
-        self.format.set_xattr(node.0, name, stored).map_err(|_| refuse("ext4 has no such attribute namespace"))
+    /// [`Ext4Error::Xattr`] when one cannot be stored, [`Ext4Error::NotUtf8`].
+    pub fn xattrs<'x>(
+        &mut self,
+        node: NodeHandle,
+        attributes: impl IntoIterator<Item = (&'x [u8], &'x [u8])>,
+    ) -> Result<(), Ext4Error> {
+        let mut room = XATTR_ROOM;
+        for (name, value) in attributes {
+            let name = text("attribute name", name)?;
+            let refuse = |reason| Ext4Error::Xattr { name: name.to_owned(), bytes: value.len(), reason };
+            let takes = 16 + name.len().next_multiple_of(4) + value.len().next_multiple_of(4);
+            room = room.checked_sub(takes).ok_or_else(|| refuse("all attributes of a node must fit one block"))?;
+            let stored = match name {
+                "system.posix_acl_access" | "system.posix_acl_default" => {
+                    &acl::to_disk(value).ok_or_else(|| refuse("it is no valid access list"))?
+                }
+                _ => value,
+            };
+            self.format.set_xattr(node.0, name, stored).map_err(|_| refuse("ext4 has no such attribute namespace"))?;
+        }
+        Ok(())
     }
 
     /// Decides where every byte lies.

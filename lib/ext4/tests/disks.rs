@@ -1,7 +1,7 @@
 //! What is written, judged by other people's tools: `e2fsck` and `debugfs` (Debian: e2fsprogs).
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
@@ -24,11 +24,11 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 fn fsck(path: &Path) {
-    run("e2fsck", &["-fn", path.to_str().unwrap()]);
+    run("e2fsck", &["-fn", path.to_str().expect("UTF-8 path")]);
 }
 
 fn debugfs(path: &Path, request: &str) -> String {
-    run("debugfs", &["-R", request, path.to_str().unwrap()])
+    run("debugfs", &["-R", request, path.to_str().expect("UTF-8 path")])
 }
 
 fn disk(bytes: u64) -> EmptyDisk<'static> {
@@ -80,7 +80,7 @@ fn a_failed_format_leaves_no_file_and_never_overwrites() {
     let long = EmptyDisk { label: "a label of more than 16 bytes", ..disk(MIN_DISK_BYTES) };
     assert!(matches!(format_empty(&path, &long), Err(Ext4Error::Format(_))));
     assert!(!path.exists());
-    std::fs::write(&path, "mine").unwrap();
+    File::create_new(&path).unwrap().write_all(b"mine").unwrap();
     assert!(matches!(format_empty(&path, &disk(MIN_DISK_BYTES)), Err(Ext4Error::Io { act: "create", .. })));
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
@@ -112,8 +112,8 @@ fn a_tree_reads_back_as_declared() {
     builder.directory(root, b"dir", Meta { mode: 0o1777, ..META }).unwrap();
     let file = builder.file(root, b"big", Meta { mode: 0o4755, uid: 70_000, gid: 80_000, ..META }, big).unwrap();
     builder.hard_link(root, b"twin", file).unwrap();
-    builder.xattr(file, b"security.capability", b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
-    builder.xattr(file, b"user.note", &[b'n'; 3000]).unwrap();
+    let capability = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    builder.xattrs(file, [(&b"security.capability"[..], &capability[..]), (b"user.note", &[b'n'; 3000])]).unwrap();
     let empty = builder.file(root, b"empty", META, 0).unwrap();
     builder.symlink(root, b"short", b"/dir", META).unwrap();
     builder.symlink(root, b"long", &long_target, META).unwrap();
@@ -121,11 +121,11 @@ fn a_tree_reads_back_as_declared() {
     builder.special(root, b"sda", Special::Block(8, 1000), META).unwrap();
     builder.special(root, b"pipe", Special::Fifo, META).unwrap();
     let list = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
-    builder.xattr(empty, b"system.posix_acl_access", list).unwrap();
+    builder.xattrs(empty, [(&b"system.posix_acl_access"[..], &list[..])]).unwrap();
     let sealed = builder.seal().unwrap();
     let output = File::create_new(&path).unwrap();
     let mut writer = sealed.writer(&output).unwrap();
-    let content: Vec<u8> = (0..big).map(|at| (at / 4096 * 31 + at) as u8).collect();
+    let content: Vec<u8> = (0..big).map(|at| (at / 4096 * 31 + at).to_le_bytes()[0]).collect();
     writer.fill(file, &content[..]).unwrap();
     writer.finish().unwrap();
     fsck(&path);
@@ -191,6 +191,10 @@ fn what_the_format_cannot_hold_is_refused_by_name() {
     ));
     assert!(matches!(builder.directory(root, b"lost+found", META), Err(Ext4Error::LostAndFound)));
     let file = builder.file(root, b"file", META, 0).unwrap();
-    assert!(matches!(builder.xattr(file, b"com.example", b""), Err(Ext4Error::Xattr { .. })));
-    assert!(matches!(builder.xattr(file, b"system.posix_acl_access", b"no"), Err(Ext4Error::Xattr { .. })));
+    let mut refuses = |name: &[u8], value: &[u8]| {
+        assert!(matches!(builder.xattrs(file, [(name, value)]), Err(Ext4Error::Xattr { .. })), "{name:?}");
+    };
+    refuses(b"com.example", b"");
+    refuses(b"system.posix_acl_access", b"no");
+    refuses(b"user.big", &[0; 4096]);
 }

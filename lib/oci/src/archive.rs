@@ -65,14 +65,14 @@ impl Archive {
             .map_err(ContentError::io("create", &path))?;
         let mut plain = decoder(input).map_err(ContentError::Input)?;
         let is_compressed = plain.is_compressed();
-        let on_error = |error: std::io::Error| match error.kind() {
+        let on_error = |error: std::io::Error| {
+            use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
             // Those are what decoders answer to bytes that are not theirs.
-            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-                if is_compressed =>
-            {
+            if is_compressed && matches!(error.kind(), InvalidInput | InvalidData | UnexpectedEof) {
                 ContentError::corrupt("the archive", error)
+            } else {
+                ContentError::Input(error)
             }
-            _ => ContentError::Input(error),
         };
         let copied = copy_hashed(&mut plain, (&mut file, &path), limits.unpacked_bytes, scratch, on_error)?;
         drop(plain);

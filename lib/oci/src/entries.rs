@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 
-use tar::{EntryType, GnuExtSparseHeader, Header};
+use tar::{GnuExtSparseHeader, Header};
 
 use crate::sparse::{Region, RegionList, SparseFault, read_pax_map};
 use crate::{ContentError, Limits, pax};
@@ -90,14 +90,14 @@ impl<'a> Entries<'a> {
         for _ in 0..8 {
             let Some((header, at)) = self.header()? else { return Ok(None) };
             let size = header.entry_size().map_err(|error| self.corrupt(error))?;
-            match header.entry_type() {
-                EntryType::XGlobalHeader => self.skip(at, size)?,
-                EntryType::XHeader => {
+            match header.entry_type().as_byte() {
+                b'g' => self.skip(at, size)?,
+                b'x' => {
                     let data = self.extended_header(at, size)?;
                     self.read_pax(&data, &mut extended)?;
                 }
-                EntryType::GNULongName => extended.path = Some(until_nul(self.extended_header(at, size)?)),
-                EntryType::GNULongLink => extended.link = Some(until_nul(self.extended_header(at, size)?)),
+                b'L' => extended.path = Some(until_nul(self.extended_header(at, size)?)),
+                b'K' => extended.link = Some(until_nul(self.extended_header(at, size)?)),
                 kind => {
                     let size = extended.size.unwrap_or(size);
                     return self.entry(&header, kind, (at, size), extended).map(Some);
@@ -186,7 +186,7 @@ impl<'a> Entries<'a> {
     fn entry(
         &mut self,
         header: &Header,
-        kind: EntryType,
+        kind: u8,
         (at, size): (u64, u64),
         extended: Extended,
     ) -> Result<Entry, ContentError> {
@@ -198,27 +198,27 @@ impl<'a> Entries<'a> {
         };
         let device = || device().map_err(|_| self.fault(&path, "its device number is malformed"));
         let kind = match kind {
-            EntryType::Regular if path.ends_with(b"/") => self.no_content(at, size, EntryKind::Directory)?,
-            EntryType::Regular | EntryType::Continuous if extended.sparse.size.is_some() => {
+            b'0' | 0 if path.ends_with(b"/") => self.no_content(at, size, EntryKind::Directory)?,
+            b'0' | 0 | b'7' if extended.sparse.size.is_some() => {
                 self.pax_sparse(&path, (at, size), &extended.sparse)?
             }
-            EntryType::Regular | EntryType::Continuous => {
+            b'0' | 0 | b'7' => {
                 self.skip(at, size)?;
                 let regions = if size == 0 { Vec::new() } else { vec![Region { at: 0, offset: at, length: size }] };
                 EntryKind::File { size, regions }
             }
-            EntryType::GNUSparse => self.gnu_sparse(&path, header, (at, size))?,
-            EntryType::Directory => self.no_content(at, size, EntryKind::Directory)?,
-            EntryType::Symlink => self.no_content(at, size, EntryKind::Symlink(link))?,
+            b'S' => self.gnu_sparse(&path, header, (at, size))?,
+            b'5' => self.no_content(at, size, EntryKind::Directory)?,
+            b'2' => self.no_content(at, size, EntryKind::Symlink(link))?,
             // A hard link may carry a size; only some old writers repeat the content behind it.
-            EntryType::Link => self.no_content(at, 0, EntryKind::HardLink(link))?,
-            EntryType::Char => {
+            b'1' => self.no_content(at, 0, EntryKind::HardLink(link))?,
+            b'3' => {
                 device().and_then(|(major, minor)| self.no_content(at, size, EntryKind::Char(major, minor)))?
             }
-            EntryType::Block => {
+            b'4' => {
                 device().and_then(|(major, minor)| self.no_content(at, size, EntryKind::Block(major, minor)))?
             }
-            EntryType::Fifo => self.no_content(at, size, EntryKind::Fifo)?,
+            b'6' => self.no_content(at, size, EntryKind::Fifo)?,
             _ => return Err(self.fault(&path, "its type is unknown")),
         };
         let owner = |own: Option<u64>, told: io::Result<u64>| {

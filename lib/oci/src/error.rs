@@ -103,7 +103,7 @@ pub enum ContentError {
 }
 
 impl ContentError {
-    pub(crate) fn io(act: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(act: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { act, path, source }
     }
@@ -120,10 +120,7 @@ impl ContentError {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
-        match self {
-            Self::NoSpace { .. } => true,
-            Self::Io { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
-            _ => false,
-        }
+        matches!(self, Self::NoSpace { .. })
+            || matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 }

@@ -13,6 +13,7 @@ mod manifest;
 mod merge;
 mod pax;
 mod reference;
+mod registry;
 mod sparse;
 mod spool;
 #[cfg(test)]
@@ -26,5 +27,6 @@ pub use limits::Limits;
 pub use manifest::{Descriptor, ImageConfig, Manifest, Platform, PlatformError, RunConfig};
 pub use merge::{ContentReader, Dropped, MergedImage};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{Credentials, Registries, RegistryError, RegistryOptions, Repository, Resolved, Transfer};
 pub use spool::{Scratch, digest_of};
 pub use tree::{Content, Kind, Meta, Node, NodeId, Tree};

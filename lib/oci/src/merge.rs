@@ -17,6 +17,8 @@ const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+const NO_TARGET: &str = "the target of its hard link is not in the image";
+
 /// The largest device numbers that Linux has.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
@@ -269,21 +271,20 @@ impl Merge<'_> {
         name: &[u8],
         target: &[u8],
     ) -> Result<(), ContentError> {
-        let parts = self.parts(target, path).map_err(|error| match error {
-            ContentError::Entry { .. } => self.fault(path, "its hard link leads out of the image"),
-            other => other,
+        let parts = self.parts(target, path).map_err(|error| {
+            let escapes = matches!(error, ContentError::Entry { .. });
+            if escapes { self.fault(path, "its hard link leads out of the image") } else { error }
         })?;
-        let missing = || self.fault(path, "the target of its hard link is not in the image");
-        let (target_name, parents) = parts.split_last().ok_or_else(missing)?;
+        let (target_name, parents) = parts.split_last().ok_or_else(|| self.fault(path, NO_TARGET))?;
         let parent = match self.tree.walk(parents, Parents::Find) {
             Ok(parent) => parent,
-            Err(WalkFault::Missing) => return Err(self.fault(path, "the target of its hard link is not in the image")),
+            Err(WalkFault::Missing) => return Err(self.fault(path, NO_TARGET)),
             Err(fault) => return Err(self.walk_fault(path, fault)),
         };
         let node = self
             .tree
             .child(parent, target_name)
-            .ok_or_else(|| self.fault(path, "the target of its hard link is not in the image"))?;
+            .ok_or_else(|| self.fault(path, NO_TARGET))?;
         if matches!(self.tree.node(node).kind, Kind::Directory(_)) {
             return Err(self.fault(path, "its hard link leads to a directory"));
         }

@@ -40,7 +40,7 @@ impl RegionList {
     /// Numbers in pairs, as pax writes them.
     pub(crate) fn from_numbers(numbers: &[u64], max: usize) -> Result<Self, SparseFault> {
         let mut list = Self::new(max);
-        if numbers.len() % 2 != 0 {
+        if !numbers.len().is_multiple_of(2) {
             return Err(SparseFault::Nonsense);
         }
         for pair in numbers.chunks_exact(2) {

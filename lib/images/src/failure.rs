@@ -1,0 +1,127 @@
+//! Why an image could not be had: kept in its record, and shown to whoever waits for it.
+
+use dataplane_ext4::Ext4Error;
+use dataplane_oci::{ContentError, RegistryError};
+use dataplane_store::StoreError;
+use serde::{Deserialize, Serialize};
+
+use crate::convert::ConvertError;
+
+/// What kind of failure. Part of the record: names may be added, never changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The image itself is malformed, hostile, or beyond a limit.
+    ImageInvalid,
+    /// The registry wants other credentials.
+    RegistryUnauthorized,
+    /// The registry has no such image.
+    ImageNotInRegistry,
+    /// The registry could not be reached, or went on failing.
+    RegistryUnavailable,
+    /// The image exists, but not for the platform asked for.
+    PlatformNotAvailable,
+    /// The disk is full, or down to its reserve.
+    NoSpace,
+    /// The daemon ended before the work did, the image was deleted meanwhile, or a sender broke off.
+    Interrupted,
+    /// Something that should not happen.
+    Internal,
+}
+
+/// A failure as it is kept and shown. Its message holds no credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind.
+    pub code: FailureCode,
+    /// What happened, for people.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: FailureCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    fn of(code: FailureCode, error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        message.truncate(message.char_indices().nth(1000).map_or(message.len(), |(at, _)| at));
+        Self { code, message }
+    }
+
+    /// Whether the same request may succeed later, nothing else changed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self.code {
+            FailureCode::RegistryUnavailable | FailureCode::NoSpace | FailureCode::Interrupted => true,
+            FailureCode::ImageInvalid
+            | FailureCode::RegistryUnauthorized
+            | FailureCode::ImageNotInRegistry
+            | FailureCode::PlatformNotAvailable
+            | FailureCode::Internal => false,
+        }
+    }
+}
+
+impl From<ContentError> for Failure {
+    fn from(error: ContentError) -> Self {
+        let code = if error.is_disk_full() {
+            FailureCode::NoSpace
+        } else {
+            match &error {
+                ContentError::Io { .. } | ContentError::NoSpace { .. } => FailureCode::Internal,
+                ContentError::Cancelled | ContentError::Input(_) => FailureCode::Interrupted,
+                ContentError::Platform { .. } => FailureCode::PlatformNotAvailable,
+                ContentError::Limit { .. }
+                | ContentError::Entry { .. }
+                | ContentError::Corrupt { .. }
+                | ContentError::Digest { .. }
+                | ContentError::Size { .. }
+                | ContentError::Missing(_)
+                | ContentError::NotAnImage { .. } => FailureCode::ImageInvalid,
+            }
+        };
+        Self::of(code, &error)
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let code = match &error {
+            RegistryError::Content(_) => match error {
+                RegistryError::Content(content) => return content.into(),
+                _ => FailureCode::Internal,
+            },
+            RegistryError::Unauthorized { .. } => FailureCode::RegistryUnauthorized,
+            RegistryError::NotFound { .. } => FailureCode::ImageNotInRegistry,
+            RegistryError::Unavailable { .. } | RegistryError::Busy { .. } => FailureCode::RegistryUnavailable,
+            RegistryError::Protocol { .. } => FailureCode::RegistryUnavailable,
+            RegistryError::Setup(_) => FailureCode::Internal,
+        };
+        Self::of(code, &error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = if error.is_disk_full() { FailureCode::NoSpace } else { FailureCode::Internal };
+        Self::of(code, &error)
+    }
+}
+
+impl From<ConvertError> for Failure {
+    fn from(error: ConvertError) -> Self {
+        let code = match &error {
+            ConvertError::Disk(source) | ConvertError::Node { source, .. } if source.is_disk_full() => FailureCode::NoSpace,
+            ConvertError::Disk(Ext4Error::Size { .. }) | ConvertError::Node { .. } => FailureCode::ImageInvalid,
+            ConvertError::Disk(_) => FailureCode::Internal,
+            ConvertError::Cancelled => FailureCode::Interrupted,
+        };
+        Self::of(code, &error)
+    }
+}
