@@ -21,6 +21,7 @@ use crate::conversation::{Conversation, Facts, Order};
 use crate::error::{During as _, InitError};
 use crate::sys;
 use crate::uevent::Uevents;
+use crate::virtio::{Devices, Kind};
 
 /// How often a port without a host is looked at: the kernel reports its state, not its change.
 const PORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,9 +29,6 @@ const PORT_INTERVAL: Duration = Duration::from_millis(100);
 const PORT_LIMIT: Duration = Duration::from_secs(2);
 /// Reads in one turn, so that no host keeps init from its other work.
 const MAX_READS: usize = 16;
-
-const VIRTIO_CONSOLE: &str = "0x0003";
-const VIRTIO_VSOCK: &str = "0x0013";
 
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -61,11 +59,10 @@ struct Link {
 
 impl Agent {
     /// Opens the channel that the machine has.
-    pub(crate) fn open(uevents: &Uevents) -> Result<Self, InitError> {
-        let devices = virtio_devices(Path::new("/sys/bus/virtio/devices"));
-        let channel = if devices.iter().any(|kind| kind == VIRTIO_VSOCK) {
+    pub(crate) fn open(uevents: &Uevents, devices: &Devices) -> Result<Self, InitError> {
+        let channel = if devices.has(Kind::Vsock) {
             Channel::Vsock { listener: vsock_listener().during("listen on", "the agent's vsock port")?, link: None }
-        } else if devices.iter().any(|kind| kind == VIRTIO_CONSOLE) {
+        } else if devices.has(Kind::Console) {
             let ports = Path::new("/sys/class/virtio-ports");
             match uevents.wait(PORT_LIMIT, || Ok(find_port(ports)))? {
                 Some(path) => Channel::Port { port: open_port(&path).during("open", path.display())?, link: None },
@@ -219,12 +216,6 @@ fn accept_host(listener: &OwnedFd) -> Option<File> {
         }
     }
     newest
-}
-
-fn virtio_devices(bus: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(bus) else { return Vec::new() };
-    let kinds = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("device")).ok());
-    kinds.map(|kind| kind.trim().to_owned()).collect()
 }
 
 fn find_port(ports: &Path) -> Option<PathBuf> {

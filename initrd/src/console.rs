@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::libc;
@@ -16,7 +17,7 @@ pub(crate) fn open() -> std::io::Result<File> {
 }
 
 /// Bytes go out as the program writes them: no newline translation, no echo, no signal characters.
-pub(crate) fn make_raw(console: &File) {
+pub(crate) fn make_raw(console: &impl AsFd) {
     if let Ok(mut settings) = termios::tcgetattr(console) {
         termios::cfmakeraw(&mut settings);
         let _ = termios::tcsetattr(console, SetArg::TCSANOW, &settings);
@@ -31,7 +32,7 @@ pub(crate) fn drain() {
 /// One line on the console, for the case that the program cannot run. The kernel gave init the console as its standard
 /// error, which works whatever is mounted.
 pub(crate) fn complain(line: &str) {
-    let _ = std::io::stderr().write_all(format!("dataplane-init: {line}\r\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("dataplane-init: {line}\n").as_bytes());
     drain();
     kernel_log(line);
 }

@@ -22,6 +22,7 @@ mod supervise;
 mod sys;
 mod uevent;
 mod user;
+mod virtio;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -32,12 +33,14 @@ use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::agent::Agent;
-use crate::error::InitError;
+use crate::error::{During as _, InitError};
+use crate::modules::{Late, Modules};
 use crate::netlink::RouteSocket;
 use crate::power::Quiet;
 use crate::root::Writable;
 use crate::supervise::{Children, Program};
 use crate::uevent::Uevents;
+use crate::virtio::Devices;
 
 /// What must outlive a failure, so that it can be told and the disks be left clean.
 #[derive(Debug, Default)]
@@ -81,40 +84,62 @@ fn caught(act: impl FnOnce() -> Result<(), InitError>) -> Result<(), InitError> 
 
 /// From the kernel's hand-over to the program's end, told and recorded.
 fn live(guest: &mut Guest, begun: Instant) -> Result<(), InitError> {
+    console::make_raw(&std::io::stderr());
     root::mount_for_boot()?;
     guest.quiet = Some(Quiet::prepare());
     guest.children = Some(Children::watch()?);
     guest.uevents = Some(Uevents::open()?);
-    let (Some(uevents), Some(children)) = (&guest.uevents, &guest.children) else { return Ok(()) };
+    let (config, late) = make_ready(guest)?;
+    let (Some(children), Some(agent)) = (&guest.children, &mut guest.agent) else { return Ok(()) };
 
-    let late = modules::load_early()?;
-    let disks = disks::find(uevents)?;
-    let config = disks::read_config(&disks.config)?;
-    guest.writable = Some(root::assemble(&disks, &config.image_filesystem)?);
-    // The channel is opened before the root changes hands and before the program could take it.
-    let agent = guest.agent.insert(Agent::open(uevents)?);
-    let mut routes = RouteSocket::open().map_err(|error| InitError::Step {
-        act: "open",
-        subject: "the route socket".to_owned(),
-        source: error.into(),
-    })?;
-    net::loopback_up(&mut routes)?;
-    if let Some(network) = &config.network {
-        net::configure(&mut routes, uevents, network)?;
-    }
-    root::switch()?;
-    root::mount_api()?;
-    identity::apply(&config)?;
     let stop_signal = stop_signal_of(&config);
     let proc = root::hold_proc()?;
     let pid = program::start(&config)?;
+    let program = Program { pid, stop_signal, proc, since: Instant::now() };
     let init_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     agent.started(init_ms);
     announce(&config, init_ms);
     load_late(late);
 
-    supervise::run(&Program { pid, stop_signal, proc }, children, agent)?;
+    supervise::run(&program, children, agent)?;
     supervise::report_exit(children, agent)
+}
+
+/// Disks, channel, network and root, in the order in which they can be had.
+fn make_ready(guest: &mut Guest) -> Result<(GuestConfig, Late), InitError> {
+    let Some(uevents) = &guest.uevents else { return Err(InitError::Panic("no uevent socket".to_owned())) };
+    let modules = Modules::list()?;
+    modules.load_disks()?;
+    let devices = Devices::list();
+    let disks = disks::find(uevents)?;
+    let config = disks::read_config(&disks.config)?;
+    // Drivers come up on one processor while the file systems do on another.
+    let (loaded, mounted) = std::thread::scope(|scope| {
+        let drivers = scope.spawn(|| modules.load_devices(&devices));
+        let mounted = modules
+            .load_filesystem(&config.image_filesystem)
+            .and_then(|()| root::assemble(&disks, &config.image_filesystem));
+        let loaded = drivers.join().unwrap_or_else(|_| Err(InitError::Panic("a driver's thread".to_owned())));
+        (loaded, mounted)
+    });
+    loaded?;
+    guest.agent = Some(Agent::open(uevents, &devices)?);
+    guest.writable = Some(mounted?);
+    bring_up_network(uevents, &config)?;
+    let late = modules.open_late()?;
+    root::switch()?;
+    root::mount_api()?;
+    identity::apply(&config)?;
+    Ok((config, late))
+}
+
+fn bring_up_network(uevents: &Uevents, config: &GuestConfig) -> Result<(), InitError> {
+    let mut routes = RouteSocket::open().during("open", "the route socket")?;
+    net::loopback_up(&mut routes)?;
+    match &config.network {
+        Some(network) => net::configure(&mut routes, uevents, network),
+        None => Ok(()),
+    }
 }
 
 /// As runtimes do: a signal that nobody knows is SIGTERM.
@@ -131,7 +156,7 @@ fn announce(config: &GuestConfig, init_ms: u64) {
     console::kernel_log(&format!("started {program} in {init_ms} ms, {uptime} ms after the kernel's first"));
 }
 
-fn load_late(late: modules::Late) {
+fn load_late(late: Late) {
     // Without a thread they are not loaded: their devices are conveniences (balloon, power button, random numbers).
     let loader = std::thread::Builder::new().name("modules".to_owned()).spawn(move || late.load());
     if let Err(error) = loader {
@@ -144,7 +169,11 @@ fn report_failure(guest: &mut Guest, error: &InitError) -> Result<(), InitError>
     let (Some(uevents), Some(children)) = (&guest.uevents, &guest.children) else { return Ok(()) };
     let agent = match &mut guest.agent {
         Some(agent) => agent,
-        None => guest.agent.insert(Agent::open(uevents)?),
+        None => {
+            let devices = Devices::list();
+            Modules::list()?.load_devices(&devices)?;
+            guest.agent.insert(Agent::open(uevents, &devices)?)
+        }
     };
     // A status that is already known is not overwritten by trouble in telling it.
     if agent.facts.exited.is_none() {

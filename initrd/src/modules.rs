@@ -1,7 +1,8 @@
-//! Kernel modules: those that the boot waits for, and those that can come after the program has started.
+//! Kernel modules: which of them this machine needs, and when.
 //!
-//! `/etc/modules` names the files in an order in which each can be loaded at once. A file that is not there belongs to
-//! a kernel that has the code built in.
+//! `/etc/modules` names the files in an order in which each can be loaded at once; within a group that order is kept,
+//! and a group needs nothing but [`Group::Disks`]. A file that is not there belongs to a kernel that has the code built
+//! in. Loading is most of a boot's time, so what has no device here is left out.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -13,35 +14,101 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::console;
 use crate::error::{During as _, InitError};
+use crate::virtio::{Devices, Kind};
 
 const LIST: &str = "/etc/modules";
 const NO_PARAMETERS: &CStr = c"";
 
-/// Nothing before the program's start needs these.
-const LATE: &[&str] = &["virtio_rng", "pvpanic", "pvpanic_pci", "button", "evdev", "virtio_balloon", "virtio_mem"];
+/// When a module is needed, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// The bus, the disks and the overlay. Any module that this table does not know is taken to be needed by them.
+    Disks,
+    /// The image's file system, unless it is the one that every kernel has.
+    Erofs,
+    Serial,
+    Vsock,
+    Network,
+    /// Nothing before the program's start needs these.
+    Late,
+}
+
+const GROUPS: &[(&str, Group)] = &[
+    ("libcrc32c", Group::Erofs),
+    ("erofs", Group::Erofs),
+    ("virtio_console", Group::Serial),
+    ("vsock", Group::Vsock),
+    ("vmw_vsock_virtio_transport_common", Group::Vsock),
+    ("vmw_vsock_virtio_transport", Group::Vsock),
+    ("failover", Group::Network),
+    ("net_failover", Group::Network),
+    ("virtio_net", Group::Network),
+    ("virtio_rng", Group::Late),
+    ("pvpanic", Group::Late),
+    ("pvpanic_pci", Group::Late),
+    ("button", Group::Late),
+    ("evdev", Group::Late),
+    ("virtio_balloon", Group::Late),
+    ("virtio_mem", Group::Late),
+];
+
+/// The modules of the initramfs.
+#[derive(Debug)]
+pub(crate) struct Modules(Vec<(Group, String)>);
 
 /// Modules whose files are open, so that they can be loaded when the initramfs is gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Late(Vec<(String, File)>);
 
-/// Loads what the boot waits for and opens the rest.
-pub(crate) fn load_early() -> Result<Late, InitError> {
-    let list = match std::fs::read_to_string(LIST) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Late::default()),
-        list => list.during("read", LIST)?,
-    };
-    let (early, late) = split(&list);
-    for path in early {
-        let Some(file) = open(path)? else { continue };
-        load(&file).during("load the module", path)?;
-    }
-    let mut files = Vec::new();
-    for path in late {
-        if let Some(file) = open(path)? {
-            files.push((path.to_owned(), file));
+impl Modules {
+    pub(crate) fn list() -> Result<Self, InitError> {
+        match std::fs::read_to_string(LIST) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(Vec::new())),
+            list => Ok(Self(parse(&list.during("read", LIST)?))),
         }
     }
-    Ok(Late(files))
+
+    /// The bus and the disks.
+    pub(crate) fn load_disks(&self) -> Result<(), InitError> {
+        self.load(Group::Disks)
+    }
+
+    /// The image's file system.
+    pub(crate) fn load_filesystem(&self, name: &str) -> Result<(), InitError> {
+        if name == "erofs" { self.load(Group::Erofs) } else { Ok(()) }
+    }
+
+    /// The agent's channel and the network, as far as the machine has the devices.
+    pub(crate) fn load_devices(&self, devices: &Devices) -> Result<(), InitError> {
+        let wanted = [(Kind::Console, Group::Serial), (Kind::Vsock, Group::Vsock), (Kind::Network, Group::Network)];
+        for (_, group) in wanted.into_iter().filter(|(kind, _)| devices.has(*kind)) {
+            self.load(group)?;
+        }
+        Ok(())
+    }
+
+    /// Opens what can wait.
+    pub(crate) fn open_late(&self) -> Result<Late, InitError> {
+        let mut files = Vec::new();
+        for path in self.paths(Group::Late) {
+            if let Some(file) = open(path)? {
+                files.push((path.to_owned(), file));
+            }
+        }
+        Ok(Late(files))
+    }
+
+    fn load(&self, group: Group) -> Result<(), InitError> {
+        for path in self.paths(group) {
+            let Some(file) = open(path)? else { continue };
+            load(&file).during("load the module", path)?;
+        }
+        Ok(())
+    }
+
+    fn paths(&self, group: Group) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(of, _)| *of == group).map(|(_, path)| path.as_str())
+    }
 }
 
 impl Late {
@@ -71,13 +138,14 @@ fn load(file: &File) -> Result<(), Errno> {
     }
 }
 
-/// The paths of the list, in order: early ones, late ones.
-fn split(list: &str) -> (Vec<&str>, Vec<&str>) {
+fn parse(list: &str) -> Vec<(Group, String)> {
     let paths = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    paths.partition(|path| {
-        let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        !LATE.contains(&stem.replace('-', "_").as_str())
-    })
+    paths.map(|path| (group_of(path), path.to_owned())).collect()
+}
+
+fn group_of(path: &str) -> Group {
+    let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().replace('-', "_");
+    GROUPS.iter().find(|(name, _)| *name == stem).map_or(Group::Disks, |(_, group)| *group)
 }
 
 #[cfg(test)]
@@ -85,11 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_boot_does_not_need_comes_late() {
-        let list = "# order matters\n/m/virtio.ko\n/m/virtio_blk.ko\n\n/m/virtio_balloon.ko\n/m/virtio_net.ko\n\
-            /m/virtio-rng.ko\n";
-        let (early, late) = split(list);
-        assert_eq!(early, ["/m/virtio.ko", "/m/virtio_blk.ko", "/m/virtio_net.ko"]);
-        assert_eq!(late, ["/m/virtio_balloon.ko", "/m/virtio-rng.ko"]);
+    fn every_module_has_its_time_and_keeps_its_place() {
+        let list = "# order matters\n/m/virtio.ko\n/m/virtio_blk.ko\n\n/m/erofs.ko\n/m/new.ko\n/m/virtio_balloon.ko\n\
+            /m/failover.ko\n/m/net_failover.ko\n/m/virtio-net.ko\n/m/virtio-rng.ko\n";
+        let modules = Modules(parse(list));
+        let of = |group| modules.paths(group).collect::<Vec<_>>();
+        assert_eq!(of(Group::Disks), ["/m/virtio.ko", "/m/virtio_blk.ko", "/m/new.ko"]);
+        assert_eq!(of(Group::Erofs), ["/m/erofs.ko"]);
+        assert_eq!(of(Group::Network), ["/m/failover.ko", "/m/net_failover.ko", "/m/virtio-net.ko"]);
+        assert_eq!(of(Group::Late), ["/m/virtio_balloon.ko", "/m/virtio-rng.ko"]);
+        assert!(of(Group::Vsock).is_empty());
     }
 }

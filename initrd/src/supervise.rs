@@ -25,6 +25,10 @@ use crate::{console, program};
 const HOST_WAIT: Duration = Duration::from_secs(300);
 /// How often the exit status is said again: what was said while the host's end changed hands may be lost.
 const REPEAT: Duration = Duration::from_secs(1);
+/// How long a new program may take to install its handler of the stop signal. An older one without a handler has none.
+const SETTLED: Duration = Duration::from_secs(3);
+/// How often a young program is asked again whether it would get the signal: nothing announces that.
+const SIGNAL_AGAIN: Duration = Duration::from_millis(50);
 const EVERYTHING: i32 = -1;
 
 /// The children's ends, as something to wait for. Made before the first child.
@@ -52,12 +56,16 @@ pub(crate) struct Program {
     pub(crate) stop_signal: i32,
     /// Init's own /proc.
     pub(crate) proc: OwnedFd,
+    /// When it was started.
+    pub(crate) since: Instant,
 }
 
-/// A stop that is under way.
+/// A stop that is under way, or none.
 #[derive(Debug, Default)]
 struct Stopping {
+    /// When the program is killed. Set by the first order.
     deadline: Option<Instant>,
+    signalled: bool,
     killed: bool,
 }
 
@@ -80,38 +88,44 @@ pub(crate) fn run(program: &Program, children: &Children, agent: &mut Agent) -> 
         }
         for order in agent.serve() {
             match order {
-                Order::Stop { grace_ms } => stopping.begin(program, Duration::from_millis(grace_ms)),
+                Order::Stop { grace_ms } => stopping.order(Duration::from_millis(grace_ms)),
                 Order::ExitRecorded => {}
             }
         }
-        stopping.kill_when_due();
+        stopping.act(program);
         wait(children, agent, stopping.next())?;
     }
 }
 
 impl Stopping {
-    /// A stop that comes again sends no second signal, which programs take for impatience; it may only shorten the grace.
-    fn begin(&mut self, program: &Program, grace: Duration) {
-        let asked = Instant::now().checked_add(grace);
-        if let Some(deadline) = self.deadline {
-            self.deadline = Some(asked.map_or(deadline, |asked| asked.min(deadline)));
-            return;
-        }
-        // Where the kernel would not deliver the signal, waiting for its effect is waiting for nothing.
-        let discarded = program::discards(program.proc.as_fd(), program.pid, program.stop_signal);
-        self.deadline = if discarded { Some(Instant::now()) } else { Some(asked.unwrap_or_else(far_future)) };
-        sys::signal(program.pid, program.stop_signal);
+    /// A stop that comes again may only shorten the grace.
+    fn order(&mut self, grace: Duration) {
+        let asked = Instant::now().checked_add(grace).unwrap_or_else(far_future);
+        self.deadline = Some(self.deadline.map_or(asked, |deadline| deadline.min(asked)));
     }
 
-    fn kill_when_due(&mut self) {
-        if !self.killed && self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+    /// Sends the stop signal once (programs take a second one for impatience), and kills when the time has come.
+    fn act(&mut self, program: &Program) {
+        let Some(mut deadline) = self.deadline.filter(|_| !self.killed) else { return };
+        let now = Instant::now();
+        if !self.signalled {
+            if !program::discards(program.proc.as_fd(), program.pid, program.stop_signal) {
+                self.signalled = true;
+                sys::signal(program.pid, program.stop_signal);
+            } else if now >= program.since + SETTLED {
+                // Waiting for the effect of a signal that the kernel throws away is waiting for nothing.
+                deadline = now;
+            }
+        }
+        if deadline <= now {
             self.killed = true;
             sys::signal(EVERYTHING, libc::SIGKILL);
         }
     }
 
     fn next(&self) -> Option<Instant> {
-        self.deadline.filter(|_| !self.killed)
+        let deadline = self.deadline.filter(|_| !self.killed)?;
+        Some(if self.signalled { deadline } else { deadline.min(Instant::now() + SIGNAL_AGAIN) })
     }
 }
 

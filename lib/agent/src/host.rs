@@ -63,11 +63,12 @@ pub enum AgentError {
 pub struct AgentClient<S = UnixStream> {
     stream: S,
     decoder: Decoder,
-    /// Bytes received since the last message that meant something.
+    /// Bytes received since the last message that said something new.
     noise: usize,
     guest_version: u32,
-    /// `Started` was passed on.
+    /// What was passed on already.
     started: bool,
+    exited: bool,
     /// A write is under way, or was cut short.
     writing: bool,
 }
@@ -80,8 +81,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
     pub async fn handshake(stream: S, timeout: Duration) -> Result<Self, AgentError> {
         let nonce = RandomState::new().hash_one(std::process::id());
         let deadline = Instant::now() + timeout;
-        let mut client =
-            Self { stream, decoder: Decoder::default(), noise: 0, guest_version: 0, started: false, writing: false };
+        let mut client = Self {
+            stream,
+            decoder: Decoder::default(),
+            noise: 0,
+            guest_version: 0,
+            started: false,
+            exited: false,
+            writing: false,
+        };
         let outcome = timeout_at(deadline, client.greet(nonce)).await;
         outcome.map_err(|_| AgentError::Handshake(timeout))??;
         Ok(client)
@@ -118,21 +126,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
 
     /// The guest's next message. Cancel-safe: nothing is lost when the future is dropped.
     ///
-    /// `Started` comes once in a conversation, `Exited` again and again until it is acknowledged.
+    /// `Started` and `Exited` come once in a conversation, and again in the next one: they are facts, not events.
     ///
     /// # Errors
     /// [`AgentError::Closed`] when the stream has ended, [`AgentError::Noise`] when the guest sends nonsense.
     pub async fn next(&mut self) -> Result<GuestMessage, AgentError> {
         loop {
-            match self.any_message().await? {
-                // The answers to a `Hello` that was said twice.
-                GuestMessage::Hello { .. } => {}
-                GuestMessage::Started { .. } if self.started => {}
-                message @ (GuestMessage::Started { .. } | GuestMessage::Exited { .. }) => {
-                    self.noise = 0;
-                    self.started |= matches!(message, GuestMessage::Started { .. });
-                    return Ok(message);
-                }
+            let message = self.any_message().await?;
+            let repeated = match message {
+                GuestMessage::Hello { .. } => true,
+                GuestMessage::Started { .. } => std::mem::replace(&mut self.started, true),
+                GuestMessage::Exited { .. } => std::mem::replace(&mut self.exited, true),
+            };
+            if !repeated {
+                self.noise = 0;
+                return Ok(message);
             }
         }
     }
