@@ -533,6 +533,20 @@ impl ::std::convert::TryFrom<::std::string::String> for InstanceState {
         value.parse()
     }
 }
+/**One line of the log, without its end: `text`, or `base64` where its bytes are not UTF-8. A line longer than
+64 KiB comes in pieces, all but the last with `partial`.
+*/
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct LogData {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub text: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub base64: ::std::option::Option<::std::string::String>,
+    ///Absent means false.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub partial: ::std::option::Option<bool>,
+}
 ///`NetworkConfig`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -570,10 +584,8 @@ impl ::std::default::Default for NetworkConfig {
 pub enum OperationKind {
     #[serde(rename = "create")]
     Create,
-    #[serde(rename = "start")]
-    Start,
-    #[serde(rename = "stop")]
-    Stop,
+    #[serde(rename = "restart")]
+    Restart,
     #[serde(rename = "delete")]
     Delete,
 }
@@ -581,8 +593,7 @@ impl ::std::fmt::Display for OperationKind {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
         match *self {
             Self::Create => f.write_str("create"),
-            Self::Start => f.write_str("start"),
-            Self::Stop => f.write_str("stop"),
+            Self::Restart => f.write_str("restart"),
             Self::Delete => f.write_str("delete"),
         }
     }
@@ -594,8 +605,7 @@ impl ::std::str::FromStr for OperationKind {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         match value {
             "create" => Ok(Self::Create),
-            "start" => Ok(Self::Start),
-            "stop" => Ok(Self::Stop),
+            "restart" => Ok(Self::Restart),
             "delete" => Ok(Self::Delete),
             _ => Err("invalid value".into()),
         }
