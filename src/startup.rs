@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataplane_images::{ImageOptions, Images, ImagesError};
 use dataplane_instances::{BootFiles, Deps, GuestDns, HostLimits, Instances, OpenError};
@@ -24,6 +25,9 @@ use crate::{Config, chain};
 
 /// The version of the data directory's layout that this daemon writes.
 const LAYOUT_VERSION: u32 = 1;
+
+/// How long work on instances may take to finish when the daemon stops; the next start finishes the rest.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,7 @@ struct NodeRecord {
 #[derive(Debug)]
 pub struct App {
     server: Server,
+    instances: Instances,
     _lock: DirectoryLock,
 }
 
@@ -122,6 +127,7 @@ impl App {
     /// Stops serving: no new requests, streams are told, requests in flight are finished within 5 s. VMs go on.
     pub async fn stop(self) {
         self.server.stop().await;
+        self.instances.stop(STOP_PATIENCE).await;
         tracing::info!("stopped; virtual machines go on");
     }
 }
@@ -162,9 +168,10 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     let instances = Instances::open(deps).await?;
     sweep(&network, &instances).await;
     let checks = Checks { vmms: backends.vmms, network, store, reserved_bytes: config.reserved_bytes };
-    let server = server::serve(&config, |streams| Dataplane::new(images, instances, checks, streams)).await?;
+    let service = Dataplane::new(images, instances.clone(), checks);
+    let server = server::serve(&config, service).await?;
     tracing::info!(address = %server.address(), socket = %config.socket_path.display(), data = %config.data_dir.display(), "serving");
-    Ok(App { server, _lock: lock })
+    Ok(App { server, instances, _lock: lock })
 }
 
 fn open_data_directory(store: &Store) -> Result<(DirectoryLock, NodeRecord), StartError> {

@@ -6,27 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dataplane_api::types::LogData;
 use dataplane_api::{
     ByteStream, GetInstanceLogs, GetInstanceLogsAccept, GetInstanceLogsReply, Problem, SseEvent, SseStream,
 };
 use dataplane_instances::{Instances, LogPiece, LogReader, View};
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use serde::Serialize;
 use tokio::sync::watch;
 
 use super::instances::not_found;
-
-/// What the `data` of an event holds. A client that reads only `text` sees every line that is UTF-8.
-#[derive(Debug, Serialize)]
-struct LogData {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    partial: bool,
-}
 
 pub(super) async fn answer(instances: &Instances, request: GetInstanceLogs) -> Result<GetInstanceLogsReply, Problem> {
     let found = instances.logs(&request.instance_id).zip(instances.watch(&request.instance_id));
@@ -90,11 +79,10 @@ fn events(tail: Tail) -> impl Stream<Item = SseEvent> + Send {
 }
 
 fn event(piece: LogPiece) -> SseEvent {
+    let partial = piece.partial.then_some(true);
     let data = match String::from_utf8(piece.bytes) {
-        Ok(text) => LogData { text: Some(text), base64: None, partial: piece.partial },
-        Err(error) => {
-            LogData { text: None, base64: Some(STANDARD.encode(error.as_bytes())), partial: piece.partial }
-        }
+        Ok(text) => LogData { text: Some(text), base64: None, partial },
+        Err(error) => LogData { text: None, base64: Some(STANDARD.encode(error.as_bytes())), partial },
     };
     // A struct of strings and a flag always serialises.
     SseEvent::data(serde_json::to_string(&data).unwrap_or_default()).with_id(piece.end)

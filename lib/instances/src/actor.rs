@@ -137,6 +137,8 @@ pub(crate) struct Actor {
     pub(crate) waiting: Vec<oneshot::Sender<Result<(), DeleteError>>>,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) resets: VecDeque<Instant>,
+    /// Takes the instance off the manager's map: after it the id is free, so it comes before any answer.
+    pub(crate) leave: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The client of a create that is in progress.
@@ -149,17 +151,20 @@ impl Actor {
             let result = self.drive().await;
             match result {
                 Ok(Outcome::Gone) => {
+                    self.farewell();
                     if let Some(reply) = created.take() {
                         let _ = reply.send(Err(CreateError::Deleted(self.record.id.clone())));
                     }
-                    return self.farewell();
+                    return;
                 }
                 Ok(Outcome::Rest) => {
                     self.publish();
                     if let (Some(reply), Some(view)) = (created.take(), self.views.borrow().clone()) {
                         let _ = reply.send(Ok(view));
                     }
-                    self.wait().await;
+                    if !self.wait().await {
+                        return;
+                    }
                 }
                 Err(error) => {
                     if let Some(reply) = self.failed(error, created.take()).await {
@@ -248,7 +253,10 @@ impl Actor {
     pub(crate) fn begin(&mut self, kind: OpKind) -> Result<(), StepError> {
         self.asked = false;
         let op = OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now() };
-        self.update(|record| record.op = Some(op))
+        self.update(|record| {
+            record.restart_from = record.vmm.as_ref().filter(|_| kind == OpKind::Restart).map(|vmm| vmm.generation);
+            record.op = Some(op);
+        })
     }
 
     /// Changes the record: on disk first, then in memory and in the view.
@@ -325,8 +333,8 @@ impl Actor {
                 }
             }
         }
-        let _ = reply.send(Err(error));
         self.farewell();
+        let _ = reply.send(Err(error));
     }
 
     fn farewell(&mut self) {
@@ -334,30 +342,28 @@ impl Actor {
             tracing::debug!(instance.id = %self.record.id, network.ip = %link.ip, "address released");
         }
         self.deps.links.release(&self.record.id);
+        (self.leave)();
         self.views.send_replace(None);
         for reply in self.waiting.drain(..) {
             let _ = reply.send(Ok(()));
         }
     }
 
-    /// Waits until something happened that may change the plan.
-    async fn wait(&mut self) {
+    /// Waits until something happened that may change the plan; `false` when the manager is gone: the daemon stops,
+    /// and the VM goes on without it.
+    async fn wait(&mut self) -> bool {
         let Some(live) = &mut self.vmm else {
-            if let Some(mail) = self.deletes.recv().await {
-                self.admit_or_log(mail);
-            }
-            return;
+            let mail = self.deletes.recv().await;
+            return mail.map(|mail| self.admit_or_log(mail)).is_some();
         };
         // All three are cancel-safe: channel receives.
         tokio::select! {
             biased;
-            mail = self.deletes.recv() => match mail {
-                Some(mail) => self.admit_or_log(mail),
-                None => std::future::pending().await,
-            },
+            mail = self.deletes.recv() => return mail.map(|mail| self.admit_or_log(mail)).is_some(),
             event = next_event(&mut live.events) => self.vmm_event(event),
             event = live.agent.next() => self.agent_event(event),
         }
+        true
     }
 
     fn admit_or_log(&mut self, mail: DeleteMail) {
@@ -419,9 +425,7 @@ impl Actor {
             return self.trouble("reboot_loop", "the guest reset more than 5 times within 60 s");
         }
         tracing::info!(instance.id = %self.record.id, "the guest asked for a reset: starting it anew");
-        let generation = self.record.vmm.as_ref().map(|vmm| vmm.generation);
-        let begun = self.update(|record| record.restart_from = generation).and_then(|()| self.begin(OpKind::Restart));
-        if let Err(error) = begun {
+        if let Err(error) = self.begin(OpKind::Restart) {
             tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the restart");
         }
     }
@@ -458,6 +462,13 @@ impl Actor {
 
     fn program_exited(&mut self, status: ExitStatus, reason: Option<String>) {
         let code = status.exit_code();
+        if self.record.exit_code == Some(code) {
+            // Said again in a new conversation: it is on disk.
+            if let Some(live) = &self.vmm {
+                live.agent.say(HostMessage::ExitRecorded);
+            }
+            return;
+        }
         tracing::info!(instance.id = %self.record.id, exit_code = code, reason, "the guest's program has ended");
         self.ready = false;
         let at = self.deps.clock.now();

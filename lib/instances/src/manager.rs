@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use dataplane_store::{InstancePaths, Store};
 use dataplane_types::{Digest, InstanceId, Mib, WallClock};
 use dataplane_vmm::Vmm;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::actor::{Actor, CreateReply, DeleteMail, Precondition};
@@ -99,6 +101,8 @@ type CreateResult = Result<Arc<View>, Arc<CreateError>>;
 
 #[derive(Debug, Clone)]
 struct Entry {
+    /// Tells this entry from a later one of the same id.
+    number: u64,
     request: CreateRequest,
     deletes: mpsc::Sender<DeleteMail>,
     /// `None` before the instance is committed and after it is gone.
@@ -110,6 +114,7 @@ struct Entry {
 /// The actor's ends of an entry.
 #[derive(Debug)]
 struct EntryEnds {
+    number: u64,
     lane: mpsc::Receiver<DeleteMail>,
     views: watch::Sender<Option<Arc<View>>>,
     done: watch::Sender<Option<CreateResult>>,
@@ -120,6 +125,8 @@ struct Inner {
     deps: Arc<Deps>,
     entries: RwLock<BTreeMap<InstanceId, Entry>>,
     logs: LogWatch,
+    entered: AtomicU64,
+    actors: TaskTracker,
 }
 
 /// The instance manager. Cheap to clone.
@@ -133,7 +140,13 @@ impl Instances {
     /// [`OpenError`] when a record cannot be read or contradicts another: nothing is guessed.
     pub async fn open(deps: Deps) -> Result<Self, OpenError> {
         let logs = LogWatch::new().map_err(OpenError::Watch)?;
-        let inner = Inner { deps: Arc::new(deps), entries: RwLock::default(), logs };
+        let inner = Inner {
+            deps: Arc::new(deps),
+            entries: RwLock::default(),
+            logs,
+            entered: AtomicU64::new(0),
+            actors: TaskTracker::new(),
+        };
         let instances = Self(Arc::new(inner));
         for (record, paths) in instances.load()? {
             instances.resume(record, paths).await?;
@@ -175,14 +188,16 @@ impl Instances {
         let (id, request) = (record.id.clone(), record.request.clone());
         let (views, view) = watch::channel(None);
         let (deletes, lane) = mpsc::channel(DELETE_LANE);
-        let mut actor = new_actor(Arc::clone(deps), Draft { record, paths }, lane, views);
+        let number = self.number();
+        let mut actor = self.new_actor(Draft { record, paths }, lane, views, number);
         if let Err(error) = actor.adopt().await {
             actor.trouble("vmm_failed", &format!("adopt the VMM: {error}"));
         }
         actor.publish();
         let created = watch::channel(view.borrow().clone().map(Ok)).1;
-        self.insert(id.clone(), Entry { request, deletes, view, created });
-        self.spawn(id, actor.run(None));
+        let entry = Entry { number, request, deletes, view, created };
+        self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
+        self.0.actors.spawn(actor.run(None));
         Ok(())
     }
 
@@ -195,8 +210,7 @@ impl Instances {
         let id = request.id.clone().unwrap_or_else(generate_id);
         let (entry, fresh) = self.enter(&id, &request).map_err(Arc::new)?;
         if let Some(ends) = fresh {
-            let this = self.clone();
-            self.spawn(id.clone(), async move { this.make(id, request, ends).await });
+            self.0.actors.spawn(self.clone().make(id, request, ends));
         }
         let existed = entry.created.borrow().is_some();
         let mut created = entry.created.clone();
@@ -209,28 +223,25 @@ impl Instances {
         }
     }
 
-    async fn make(self, id: InstanceId, request: CreateRequest, EntryEnds { lane, views, done }: EntryEnds) {
+    async fn make(self, id: InstanceId, request: CreateRequest, EntryEnds { number, lane, views, done }: EntryEnds) {
         let draft = match prepare(&self.0.deps, &id, request).await {
             Ok(draft) => draft,
             Err(error) => {
-                self.forget(&id);
+                self.forget(&id, number);
                 done.send_replace(Some(Err(Arc::new(error))));
                 return;
             }
         };
         tracing::info!(instance.id = %id, instance.uuid = %draft.record.uuid, image.digest = %draft.record.spec.image_digest, "the instance exists");
-        let actor = new_actor(Arc::clone(&self.0.deps), draft, lane, views);
+        let actor = self.new_actor(draft, lane, views, number);
+        // From here on only the map keeps the manager alive: an actor must not.
+        drop(self);
         let (reply, answer): (CreateReply, _) = oneshot::channel();
-        let this = self.clone();
-        let relay = tokio::spawn(async move {
+        let relay = async {
             let result = answer.await.unwrap_or(Err(CreateError::Stopping));
-            if result.is_err() {
-                this.forget(&id);
-            }
             done.send_replace(Some(result.map_err(Arc::new)));
-        });
-        actor.run(Some(reply)).await;
-        let _ = relay.await;
+        };
+        tokio::join!(actor.run(Some(reply)), relay);
     }
 
     /// The entry of an id: what is there when it was asked for in the same words, or a new one with its other ends.
@@ -246,28 +257,63 @@ impl Instances {
         let (views, view) = watch::channel(None);
         let (deletes, lane) = mpsc::channel(DELETE_LANE);
         let (done, created) = watch::channel(None);
-        let entry = Entry { request: request.clone(), deletes, view, created };
+        let number = self.number();
+        let entry = Entry { number, request: request.clone(), deletes, view, created };
         entries.insert(id.clone(), entry.clone());
-        Ok((entry, Some(EntryEnds { lane, views, done })))
+        Ok((entry, Some(EntryEnds { number, lane, views, done })))
     }
 
-    fn insert(&self, id: InstanceId, entry: Entry) {
-        self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
+    fn number(&self) -> u64 {
+        self.0.entered.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn forget(&self, id: &InstanceId) {
-        self.0.entries.write().expect("no code panics while it holds the map").remove(id);
+    fn forget(&self, id: &InstanceId, number: u64) {
+        let mut entries = self.0.entries.write().expect("no code panics while it holds the map");
+        if entries.get(id).is_some_and(|entry| entry.number == number) {
+            entries.remove(id);
+        }
     }
 
-    /// Runs an actor; when it ends the instance is gone, and so is its entry. Holds the manager only weakly.
-    fn spawn(&self, id: InstanceId, actor: impl Future<Output = ()> + Send + 'static) {
-        let manager: Weak<Inner> = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            actor.await;
+    fn new_actor(
+        &self,
+        draft: Draft,
+        deletes: mpsc::Receiver<DeleteMail>,
+        views: watch::Sender<Option<Arc<View>>>,
+        number: u64,
+    ) -> Actor {
+        let (manager, id) = (Arc::downgrade(&self.0), draft.record.id.clone());
+        let leave = move || {
             if let Some(inner) = manager.upgrade() {
-                Self(inner).forget(&id);
+                Self(inner).forget(&id, number);
             }
-        });
+        };
+        Actor {
+            deps: Arc::clone(&self.0.deps),
+            paths: draft.paths,
+            record: draft.record,
+            vmm: None,
+            link: SeenLink::Unknown,
+            asked: false,
+            hopeless: false,
+            ready: false,
+            init_ms: None,
+            grace: Duration::ZERO,
+            deletes,
+            waiting: Vec::new(),
+            views,
+            resets: VecDeque::new(),
+            leave: Box::new(leave),
+        }
+    }
+
+    /// Lets every actor come to rest and end, for at most `patience`. VMs go on; what an actor has not finished then is
+    /// finished by the next start.
+    pub async fn stop(&self, patience: Duration) {
+        self.0.entries.write().expect("no code panics while it holds the map").clear();
+        self.0.actors.close();
+        if tokio::time::timeout(patience, self.0.actors.wait()).await.is_err() {
+            tracing::warn!(instances = self.0.actors.len(), "work in progress is left to the next start");
+        }
     }
 
     /// One instance as it is now.
@@ -332,30 +378,6 @@ impl Instances {
     #[must_use]
     pub fn dns(&self) -> &GuestDns {
         &self.0.deps.dns
-    }
-}
-
-fn new_actor(
-    deps: Arc<Deps>,
-    draft: Draft,
-    deletes: mpsc::Receiver<DeleteMail>,
-    views: watch::Sender<Option<Arc<View>>>,
-) -> Actor {
-    Actor {
-        deps,
-        paths: draft.paths,
-        record: draft.record,
-        vmm: None,
-        link: SeenLink::Unknown,
-        asked: false,
-        hopeless: false,
-        ready: false,
-        init_ms: None,
-        grace: Duration::ZERO,
-        deletes,
-        waiting: Vec::new(),
-        views,
-        resets: VecDeque::new(),
     }
 }
 
