@@ -5,6 +5,8 @@
 //! crate's hand-written half, never in generated code. It knows no manager: a service implements [`Api`].
 
 mod body;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod cx;
 mod etag;
 #[rustfmt::skip]
