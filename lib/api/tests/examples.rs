@@ -1,5 +1,7 @@
 //! Every example of the document is valid by the document itself.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by it, helpers of tests too")]
+
 use serde_json::{Value, json};
 
 #[test]
