@@ -24,6 +24,7 @@ mod uevent;
 mod user;
 mod virtio;
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -54,8 +55,9 @@ struct Guest {
 
 fn main() -> ExitCode {
     let begun = Instant::now();
-    if std::process::id() != 1 {
-        console::complain("this is a guest's first program, and not to be run by hand");
+    // Its end is the machine's end: nothing but a guest's kernel may start it.
+    if std::process::id() != 1 || !root::is_initramfs() {
+        let _ = writeln!(std::io::stderr(), "dataplane-init: this is the first program of a guest's initramfs");
         return ExitCode::FAILURE;
     }
     // The default hook would print where the panic was, in several lines, on the console of the image's program.
@@ -90,7 +92,9 @@ fn live(guest: &mut Guest, begun: Instant) -> Result<(), InitError> {
     guest.children = Some(Children::watch()?);
     guest.uevents = Some(Uevents::open()?);
     let (config, late) = make_ready(guest)?;
-    let (Some(children), Some(agent)) = (&guest.children, &mut guest.agent) else { return Ok(()) };
+    let (Some(children), Some(agent)) = (&guest.children, &mut guest.agent) else {
+        return Err(InitError::Panic("the guest is ready and has no agent".to_owned()));
+    };
 
     let stop_signal = stop_signal_of(&config);
     let proc = root::hold_proc()?;
@@ -175,9 +179,23 @@ fn report_failure(guest: &mut Guest, error: &InitError) -> Result<(), InitError>
             guest.agent.insert(Agent::open(uevents, &devices)?)
         }
     };
+    // A program that nobody watches any more does not run on.
+    supervise::end_everything(children);
     // A status that is already known is not overwritten by trouble in telling it.
     if agent.facts.exited.is_none() {
         agent.facts.exited = Some((ExitStatus::Code(error.code()), Some(error.chain())));
     }
     supervise::report_exit(children, agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_like_any_other() {
+        let error = caught(|| panic!("at {}", 7)).unwrap_err();
+        assert_eq!(error.chain(), "init panicked: at 7");
+        assert!(caught(|| Ok(())).is_ok());
+    }
 }

@@ -33,6 +33,11 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags:
 #[derive(Debug)]
 pub(crate) struct Writable(pub(crate) File);
 
+/// Whether the root is the kernel's own, in memory.
+pub(crate) fn is_initramfs() -> bool {
+    statfs("/").is_ok_and(|root| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&root.filesystem_type()))
+}
+
 /// What init itself needs before there is a root.
 pub(crate) fn mount_for_boot() -> Result<(), InitError> {
     mount_one("proc", "/proc", "proc", SAFE, "")?;
@@ -82,8 +87,7 @@ pub(crate) fn switch() -> Result<(), InitError> {
     for mounted in ["/proc", "/sys", "/dev"] {
         umount2(mounted, MntFlags::MNT_DETACH).during("unmount", mounted)?;
     }
-    let kind = statfs("/").during("look at", "the initramfs")?.filesystem_type();
-    if kind == TMPFS_MAGIC || kind == RAMFS_MAGIC {
+    if is_initramfs() {
         let device = fs::symlink_metadata("/").during("look at", "the initramfs")?.dev();
         empty(Path::new("/"), device);
     }
