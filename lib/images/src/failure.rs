@@ -1,5 +1,8 @@
 //! Why an image could not be had: kept in its record, and shown to whoever waits for it.
 
+use std::fmt;
+
+use chrono::{DateTime, Utc};
 use dataplane_ext4::Ext4Error;
 use dataplane_oci::{ContentError, RegistryError};
 use dataplane_store::StoreError;
@@ -29,8 +32,34 @@ pub enum FailureCode {
     Internal,
 }
 
-/// A failure as it is kept and shown. Its message holds no credentials.
+impl fmt::Display for FailureCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ImageInvalid => "image_invalid",
+            Self::RegistryUnauthorized => "registry_unauthorized",
+            Self::ImageNotInRegistry => "image_not_in_registry",
+            Self::RegistryUnavailable => "registry_unavailable",
+            Self::PlatformNotAvailable => "platform_not_available",
+            Self::NoSpace => "no_space",
+            Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+/// A failure as it is kept and shown in an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// What kind.
+    pub code: FailureCode,
+    /// What happened, for people.
+    pub message: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A failure as it happens. Its message holds no credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What kind.
     pub code: FailureCode,
@@ -41,6 +70,10 @@ pub struct Failure {
 impl Failure {
     pub(crate) fn new(code: FailureCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    pub(crate) fn at(self, at: DateTime<Utc>) -> LastFailure {
+        LastFailure { code: self.code, message: self.message, at }
     }
 
     fn of(code: FailureCode, error: &dyn std::error::Error) -> Self {
@@ -92,15 +125,13 @@ impl From<ContentError> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        let code = match &error {
-            RegistryError::Content(_) => match error {
-                RegistryError::Content(content) => return content.into(),
-                _ => FailureCode::Internal,
-            },
+        let code = match error {
+            RegistryError::Content(content) => return content.into(),
             RegistryError::Unauthorized { .. } => FailureCode::RegistryUnauthorized,
             RegistryError::NotFound { .. } => FailureCode::ImageNotInRegistry,
-            RegistryError::Unavailable { .. } | RegistryError::Busy { .. } => FailureCode::RegistryUnavailable,
-            RegistryError::Protocol { .. } => FailureCode::RegistryUnavailable,
+            RegistryError::Unavailable { .. } | RegistryError::Busy { .. } | RegistryError::Protocol { .. } => {
+                FailureCode::RegistryUnavailable
+            }
             RegistryError::Setup(_) => FailureCode::Internal,
         };
         Self::of(code, &error)
@@ -117,11 +148,19 @@ impl From<StoreError> for Failure {
 impl From<ConvertError> for Failure {
     fn from(error: ConvertError) -> Self {
         let code = match &error {
-            ConvertError::Disk(source) | ConvertError::Node { source, .. } if source.is_disk_full() => FailureCode::NoSpace,
+            ConvertError::Disk(source) | ConvertError::Node { source, .. } if source.is_disk_full() => {
+                FailureCode::NoSpace
+            }
             ConvertError::Disk(Ext4Error::Size { .. }) | ConvertError::Node { .. } => FailureCode::ImageInvalid,
             ConvertError::Disk(_) => FailureCode::Internal,
             ConvertError::Cancelled => FailureCode::Interrupted,
         };
         Self::of(code, &error)
+    }
+}
+
+impl From<LastFailure> for Failure {
+    fn from(last: LastFailure) -> Self {
+        Self { code: last.code, message: last.message }
     }
 }

@@ -7,12 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::input;
 use crate::job::{ScratchDir, Source, blocking};
-use crate::manager::{Created, ImportRequest, Wanted, default_id, own_task};
+use crate::manager::{Created, ImportRequest, Wanted, default_id};
 use crate::{Failure, Images, ImagesError};
 
 impl Images {
     /// Takes an image from an archive (OCI layout or `docker save`; plain, gzip or zstd). While the archive is read,
-    /// a caller that goes away ends the import without a trace; afterwards it cancels nothing.
+    /// a caller that goes away ends the import without a trace; afterwards it cancels nothing. The answer comes when the
+    /// image is ready.
     ///
     /// # Errors
     /// [`ImagesError::Failed`] when the archive is malformed or breaks off, [`ImagesError::Reference`] for a name that
@@ -54,7 +55,7 @@ impl Images {
     }
 
     async fn take(
-        self,
+        &self,
         request: ImportRequest,
         named: Option<Reference>,
         found: ArchiveImage,
@@ -67,12 +68,13 @@ impl Images {
         };
         let (id, platform, labels) = (request.id, request.platform.unwrap_or_default(), request.labels);
         let wanted = Wanted { id, name, reference, platform, labels };
-        let images = self.clone();
-        own_task(async move { images.take_fetched(wanted, image, directory).await }).await
+        let created = self.take_fetched(wanted, image, directory).await?;
+        let image = self.wait(&created.image.id).await?;
+        Ok(Created { image, ..created })
     }
 
     async fn take_fetched(
-        self,
+        &self,
         wanted: Wanted,
         image: FetchedImage,
         directory: ScratchDir,
@@ -98,9 +100,8 @@ impl Images {
     fn id_for_import(&self, wanted: &Wanted, image: &FetchedImage) -> Result<ImageId, ImagesError> {
         let reference = wanted.reference.to_string();
         let state = self.state();
-        let is_same = |id: &ImageId| {
-            state.slots.get(id).is_none_or(|slot| slot.record.is_for(&reference, &wanted.platform))
-        };
+        let is_same =
+            |id: &ImageId| state.slots.get(id).is_none_or(|slot| slot.record.is_for(&reference, &wanted.platform));
         if let Some(id) = &wanted.id {
             if !is_same(id) {
                 let reason = "it holds another image".to_owned();

@@ -47,9 +47,10 @@ pub(crate) struct ChannelReader {
 impl Read for ChannelReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.chunk.len() && !self.ended {
-            self.chunk = self.receiver.blocking_recv().unwrap_or_else(|| {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sender broke off"))
-            })?;
+            self.chunk = self
+                .receiver
+                .blocking_recv()
+                .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sender broke off")))?;
             self.at = 0;
             self.ended = self.chunk.is_empty();
         }

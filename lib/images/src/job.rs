@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dataplane_oci::{FetchedImage, Platform, Repository, Resolved, RunConfig, Scratch, Transfer};
+use dataplane_oci::{FetchedImage, Platform, Repository, Resolved, Scratch, Transfer};
 use dataplane_store::{Store, StoreError};
 use dataplane_types::{Digest, ImageId, OperationId};
 use tokio::sync::watch;
@@ -130,11 +130,7 @@ fn discard(store: &Store, path: Option<PathBuf>) {
 
 impl Images {
     pub(crate) fn scratch(&self, directory: &ScratchDir, cancel: &CancellationToken) -> Scratch {
-        Scratch {
-            directory: directory.path(),
-            cancel: cancel.clone(),
-            reserved_bytes: self.0.options.reserved_bytes,
-        }
+        Scratch { directory: directory.path(), cancel: cancel.clone(), reserved_bytes: self.0.options.reserved_bytes }
     }
 
     /// Does the work and records how it went.
@@ -161,7 +157,7 @@ impl Images {
         let Some(before) = self.state().slots.get(id).map(|slot| slot.record.clone()) else { return };
         let after = match content {
             Ok(content) => before.with_content(content),
-            Err(failure) => before.with_failure(Some(failure)),
+            Err(failure) => before.with_failure(Some(failure.at(self.0.options.clock.now()))),
         };
         let written = self.persist(after.clone()).await;
         let mut state = self.state();
@@ -173,7 +169,7 @@ impl Images {
                 tracing::error!(image.id = %id, error = &error as &dyn std::error::Error, "the record of an image was not written");
                 // What the disk does not say must not be promised: the failure is shown until the next attempt.
                 let failure = Failure::new(FailureCode::Internal, "its record could not be written");
-                slot.record = slot.record.clone().with_failure(Some(failure));
+                slot.record = slot.record.clone().with_failure(Some(failure.at(self.0.options.clock.now())));
             }
         }
     }
@@ -251,8 +247,8 @@ impl Images {
             }
         }
         let (size_bytes, virtual_size_bytes) = disk_size(&disk)?;
-        let run: RunConfig = image.config.config.clone();
-        Ok(Content { digest: image.digest, top: image.top, size_bytes, virtual_size_bytes, run })
+        let program = (&image.config.config).into();
+        Ok(Content { digest: image.digest, top: image.top, size_bytes, virtual_size_bytes, program })
     }
 }
 

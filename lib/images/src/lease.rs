@@ -25,7 +25,7 @@ impl std::fmt::Debug for ImageLease {
 impl ImageLease {
     /// The image, as it was when it was lent.
     #[must_use]
-    pub fn image(&self) -> &ImageView {
+    pub fn view(&self) -> &ImageView {
         &self.image
     }
 
@@ -33,6 +33,12 @@ impl ImageLease {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What the disk holds, in the guest kernel's word.
+    #[must_use]
+    pub fn filesystem(&self) -> &'static str {
+        "ext4"
     }
 
     /// The read-only disk.
@@ -67,7 +73,10 @@ impl Images {
         let by_id = state.slots.values().filter(|slot| slot.record.id.as_str() == text);
         let by_name = state.slots.values().filter(|slot| Some(&slot.record.reference) == reference.as_ref());
         let by_digest = state.slots.values().filter(|slot| {
-            slot.record.content.as_ref().is_some_and(|content| Some(content.digest) == digest || Some(content.top) == digest)
+            slot.record
+                .content
+                .as_ref()
+                .is_some_and(|content| Some(content.digest) == digest || Some(content.top) == digest)
         });
         let mut found = by_id.chain(by_name).chain(by_digest).filter(|slot| !slot.is_leaving);
         let mut unready = None;
@@ -78,7 +87,8 @@ impl Images {
             }
             is_ready
         });
-        let Some((view, digest)) = slot.and_then(|slot| Some((slot.view(), slot.record.content.as_ref()?.digest))) else {
+        let Some((view, digest)) = slot.and_then(|slot| Some((slot.view(), slot.record.content.as_ref()?.digest)))
+        else {
             return Err(match unready {
                 Some(view) => ImagesError::NotReady { id: view.id, status: view.status },
                 None => ImagesError::NotFound(text.chars().take(300).collect()),

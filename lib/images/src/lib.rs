@@ -21,7 +21,7 @@ mod view;
 
 pub use dataplane_oci::{Credentials, Limits, Platform, RegistryOptions};
 pub use error::{ErrorCode, ImagesError};
-pub use failure::{Failure, FailureCode};
+pub use failure::{Failure, FailureCode, LastFailure};
 pub use lease::ImageLease;
 pub use manager::{Created, Images, ImportRequest, PullRequest};
 pub use recover::ImageOptions;

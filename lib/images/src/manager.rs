@@ -27,7 +27,7 @@ pub struct PullRequest {
     /// What it is to run on; by default linux/amd64.
     pub platform: Option<Platform>,
     /// Used for this request and forgotten.
-    pub credentials: Credentials,
+    pub credentials: Option<Credentials>,
     /// Its creator's labels.
     pub labels: Labels,
 }
@@ -89,7 +89,7 @@ impl Slot {
 
 /// What there is for a request.
 enum Found {
-    Running(ImageView),
+    Running(Box<ImageView>),
     Ready(Box<Record>),
     Idle(ImageId),
     Nothing,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Images {
 
 impl Images {
     pub(crate) fn assemble(store: Store, options: ImageOptions, records: Vec<Record>) -> Self {
-        let registries = Registries::new(options.registry.clone());
+        let registries = Registries::new(options.registry.clone(), options.plain_http.clone());
         let slot = |record: Record| (record.id.clone(), Slot { record, job: None, is_leaving: false });
         let state = State { slots: records.into_iter().map(slot).collect(), leases: HashMap::new() };
         Self(Arc::new(Inner { store, options, registries, gate: Gate::default(), state: Mutex::new(state) }))
@@ -150,15 +150,14 @@ impl Images {
         let PullRequest { name, id, platform, credentials, labels } = request;
         let reference: Reference = name.parse()?;
         let repository = || self.0.registries.open(&reference, credentials.clone()).map_err(Failure::from);
-        let wanted =
-            Wanted { id, name, reference: reference.clone(), platform: platform.unwrap_or_default(), labels };
+        let wanted = Wanted { id, name, reference: reference.clone(), platform: platform.unwrap_or_default(), labels };
         let registry = |repository, resolved| {
             let platform = wanted.platform.clone();
             Source::Registry(Box::new(FromRegistry { repository, platform, resolved }))
         };
         for _ in 0..MAX_RACES {
             let (id, source) = match self.find(&wanted)? {
-                Found::Running(image) => return Ok(Created { image, existed: false }),
+                Found::Running(image) => return Ok(Created { image: *image, existed: false }),
                 Found::Idle(id) => (id, registry(repository()?, None)),
                 Found::Ready(record) => {
                     let repository = repository()?;
@@ -200,7 +199,7 @@ impl Images {
             return conflict("it is being deleted".to_owned());
         }
         Ok(match (&slot.job, &record.content) {
-            (Some(_), _) => Found::Running(slot.view()),
+            (Some(_), _) => Found::Running(Box::new(slot.view())),
             (None, Some(_)) => Found::Ready(Box::new(record.clone())),
             (None, None) => Found::Idle(record.id.clone()),
         })
@@ -305,7 +304,7 @@ impl Images {
                 None => return Err(ImagesError::NotFound(id.to_string())),
                 Some(slot) => match (&slot.job, &slot.record.failure) {
                     (Some(job), _) => job.clone(),
-                    (None, Some(failure)) => return Err(failure.clone().into()),
+                    (None, Some(failure)) => return Err(Failure::from(failure.clone()).into()),
                     (None, None) => return Ok(slot.view()),
                 },
             };

@@ -6,7 +6,7 @@ use dataplane_types::{Digest, ImageId, Labels};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Failure;
+use crate::failure::LastFailure;
 
 /// The version that is written.
 pub(crate) const VERSION: u32 = 1;
@@ -32,7 +32,7 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) superseded: Vec<Digest>,
     /// Why the last attempt failed, if it did.
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<LastFailure>,
 }
 
 /// A finished image.
@@ -47,7 +47,33 @@ pub(crate) struct Content {
     /// Its length.
     pub(crate) virtual_size_bytes: u64,
     /// How to run it.
-    pub(crate) run: RunConfig,
+    pub(crate) program: Program,
+}
+
+/// How an image wants to be run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Program {
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) cmd: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) working_dir: String,
+    pub(crate) user: String,
+    pub(crate) stop_signal: String,
+    pub(crate) exposed_ports: Vec<String>,
+}
+
+impl From<&RunConfig> for Program {
+    fn from(config: &RunConfig) -> Self {
+        Self {
+            entrypoint: config.entrypoint.clone(),
+            cmd: config.cmd.clone(),
+            env: config.env.clone(),
+            working_dir: config.working_dir.clone(),
+            user: config.user.clone(),
+            stop_signal: config.stop_signal.clone(),
+            exposed_ports: config.exposed_ports.clone(),
+        }
+    }
 }
 
 impl Record {
@@ -96,7 +122,7 @@ impl Record {
     }
 
     /// The record after a failure: content that was there stays.
-    pub(crate) fn with_failure(mut self, failure: Option<Failure>) -> Self {
+    pub(crate) fn with_failure(mut self, failure: Option<LastFailure>) -> Self {
         self.failure = failure;
         self.generation += 1;
         self

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use dataplane_oci::{Limits, RegistryOptions};
 use dataplane_store::{Store, StoreError};
 use dataplane_types::WallClock;
@@ -17,6 +18,8 @@ pub struct ImageOptions {
     pub limits: Limits,
     /// How registries are talked to; its `silence` also bounds the senders of archives.
     pub registry: RegistryOptions,
+    /// Registries (host, or host and port) that are spoken to without TLS, as loopback addresses always are.
+    pub plain_http: Vec<String>,
     /// Free bytes of the disk that images never take.
     pub reserved_bytes: u64,
     /// For the times in records.
@@ -32,6 +35,20 @@ impl std::fmt::Debug for ImageOptions {
     }
 }
 
+impl ImageOptions {
+    /// The usual limits, TLS everywhere but on loopback, nothing reserved.
+    #[must_use]
+    pub fn new(clock: Arc<dyn WallClock>) -> Self {
+        Self {
+            limits: Limits::default(),
+            registry: RegistryOptions::default(),
+            plain_http: Vec::new(),
+            reserved_bytes: 0,
+            clock,
+        }
+    }
+}
+
 impl Images {
     /// Loads the records, empties the scratch space, removes disks that no record names, and marks work that was cut
     /// short as failed, to be asked for again.
@@ -39,13 +56,14 @@ impl Images {
     /// # Errors
     /// [`ImagesError::Store`] when the data directory cannot be read or changed.
     pub async fn open(store: Store, options: ImageOptions) -> Result<Self, ImagesError> {
-        let recovered = tokio::task::spawn_blocking(move || recover(&store).map(|records| (store, records)));
+        let now = options.clock.now();
+        let recovered = tokio::task::spawn_blocking(move || recover(&store, now).map(|records| (store, records)));
         let (store, records) = recovered.await.map_err(|_| ImagesError::TaskLost)??;
         Ok(Self::assemble(store, options, records))
     }
 }
 
-fn recover(store: &Store) -> Result<Vec<Record>, StoreError> {
+fn recover(store: &Store, now: DateTime<Utc>) -> Result<Vec<Record>, StoreError> {
     let layout = store.layout();
     // The virtual machines' own user opens disks by path: the way there may be walked, not listed.
     for (path, mode) in [
@@ -63,7 +81,7 @@ fn recover(store: &Store) -> Result<Vec<Record>, StoreError> {
     }
     let (mut records, all_readable) = load(store)?;
     for record in &mut records {
-        settle(store, record)?;
+        settle(store, record, now)?;
     }
     if all_readable {
         sweep_disks(store, &records)?;
@@ -84,7 +102,9 @@ fn load(store: &Store) -> Result<(Vec<Record>, bool), StoreError> {
             continue;
         }
         match store.load::<Record>(&path) {
-            Ok(Some(record)) if record.version == VERSION && format!("{}.json", record.id) == name => records.push(record),
+            Ok(Some(record)) if record.version == VERSION && format!("{}.json", record.id) == name => {
+                records.push(record)
+            }
             Ok(None) => {}
             Ok(Some(record)) => {
                 tracing::error!(path = %path.display(), version = record.version, "an image record is of no known version or has another's name");
@@ -100,15 +120,16 @@ fn load(store: &Store) -> Result<(Vec<Record>, bool), StoreError> {
 }
 
 /// Brings one record together with what is on disk.
-fn settle(store: &Store, record: &mut Record) -> Result<(), StoreError> {
+fn settle(store: &Store, record: &mut Record, now: DateTime<Utc>) -> Result<(), StoreError> {
     let before = record.clone();
     let layout = store.layout();
     record.superseded.retain(|digest| layout.image_disk(digest).exists());
     let lost = record.content.take_if(|content| !layout.image_disk(&content.digest).exists());
     if lost.is_some() {
-        record.failure = Some(Failure::new(FailureCode::Internal, "its disk is missing"));
+        record.failure = Some(Failure::new(FailureCode::Internal, "its disk is missing").at(now));
     } else if record.content.is_none() && record.failure.is_none() {
-        record.failure = Some(Failure::new(FailureCode::Interrupted, "the daemon ended while the image was fetched"));
+        let message = "the daemon ended while the image was fetched";
+        record.failure = Some(Failure::new(FailureCode::Interrupted, message).at(now));
     }
     if *record != before {
         record.generation += 1;

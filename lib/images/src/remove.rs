@@ -12,13 +12,10 @@ impl Images {
     /// # Errors
     /// [`ImagesError::NotFound`]; [`ImagesError::InUse`] while an instance needs a disk that only this image keeps, or
     /// is being made from it; [`ImagesError::Store`].
-    pub async fn delete(
-        &self,
-        id: &ImageId,
-        in_use: impl Fn(&Digest) -> Option<String>,
-    ) -> Result<(), ImagesError> {
+    pub async fn delete(&self, id: &ImageId, in_use: impl Fn(&Digest) -> Option<String>) -> Result<(), ImagesError> {
         let digests = self.begin_leaving(id)?;
-        let holder = digests.iter().find_map(|digest| if self.kept_by_another(id, digest) { None } else { in_use(digest) });
+        let holder =
+            digests.iter().find_map(|digest| if self.kept_by_another(id, digest) { None } else { in_use(digest) });
         if let Some(holder) = holder {
             self.stay(id);
             return Err(ImagesError::InUse { id: id.clone(), holder });
@@ -50,9 +47,10 @@ impl Images {
     }
 
     fn kept_by_another(&self, id: &ImageId, digest: &Digest) -> bool {
-        self.state().slots.iter().any(|(other, slot)| {
-            other != id && !slot.is_leaving && slot.record.digests().any(|known| known == *digest)
-        })
+        self.state()
+            .slots
+            .iter()
+            .any(|(other, slot)| other != id && !slot.is_leaving && slot.record.digests().any(|known| known == *digest))
     }
 
     async fn leave(self, id: ImageId, mut digests: Vec<Digest>) -> Result<(), ImagesError> {

@@ -7,7 +7,7 @@ use dataplane_oci::Platform;
 use dataplane_types::{Digest, ImageId, Labels};
 use uuid::Uuid;
 
-use crate::Failure;
+use crate::failure::LastFailure;
 use crate::record::Record;
 
 /// How far an image is.
@@ -64,7 +64,7 @@ pub struct ImageView {
     /// How far its transfer is.
     pub progress: Progress,
     /// Why the last attempt failed, if it did.
-    pub error: Option<Failure>,
+    pub error: Option<LastFailure>,
     /// Allocated bytes of its disk.
     pub size_bytes: u64,
     /// The length of its disk.
@@ -98,7 +98,7 @@ pub struct ImageView {
 impl ImageView {
     pub(crate) fn of(record: &Record, running: Option<(ImageStatus, Progress)>) -> Self {
         let content = record.content.as_ref();
-        let run = content.map(|content| content.run.clone()).unwrap_or_default();
+        let run = content.map(|content| content.program.clone()).unwrap_or_default();
         let settled = match (content, &record.failure) {
             (Some(_), _) => ImageStatus::Ready,
             (None, Some(_)) => ImageStatus::Failed,

@@ -212,12 +212,8 @@ impl<'a> Entries<'a> {
             b'2' => self.no_content(at, size, EntryKind::Symlink(link))?,
             // A hard link may carry a size; only some old writers repeat the content behind it.
             b'1' => self.no_content(at, 0, EntryKind::HardLink(link))?,
-            b'3' => {
-                device().and_then(|(major, minor)| self.no_content(at, size, EntryKind::Char(major, minor)))?
-            }
-            b'4' => {
-                device().and_then(|(major, minor)| self.no_content(at, size, EntryKind::Block(major, minor)))?
-            }
+            b'3' => device().and_then(|(major, minor)| self.no_content(at, size, EntryKind::Char(major, minor)))?,
+            b'4' => device().and_then(|(major, minor)| self.no_content(at, size, EntryKind::Block(major, minor)))?,
             b'6' => self.no_content(at, size, EntryKind::Fifo)?,
             _ => return Err(self.fault(&path, "its type is unknown")),
         };

@@ -273,7 +273,7 @@ struct RootFs {
 }
 
 /// Defaults for running the image's program.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {
     /// User and group, in any of the usual forms.

@@ -281,10 +281,7 @@ impl Merge<'_> {
             Err(WalkFault::Missing) => return Err(self.fault(path, NO_TARGET)),
             Err(fault) => return Err(self.walk_fault(path, fault)),
         };
-        let node = self
-            .tree
-            .child(parent, target_name)
-            .ok_or_else(|| self.fault(path, NO_TARGET))?;
+        let node = self.tree.child(parent, target_name).ok_or_else(|| self.fault(path, NO_TARGET))?;
         if matches!(self.tree.node(node).kind, Kind::Directory(_)) {
             return Err(self.fault(path, "its hard link leads to a directory"));
         }

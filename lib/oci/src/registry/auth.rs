@@ -14,17 +14,22 @@ use super::{RegistryError, Repository};
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
 
 /// Who asks. Held for one request, never stored, never shown.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// User name and password, for basic authentication and for asking for a token.
-    pub basic: Option<(String, String)>,
+#[derive(Clone)]
+pub enum Credentials {
+    /// For basic authentication, and for asking for a token.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: String,
+    },
     /// A token to be sent as it is.
-    pub registry_token: Option<String>,
+    Bearer(String),
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.basic.is_none() && self.registry_token.is_none() { "anonymous" } else { "(redacted)" })
+        f.write_str("(redacted)")
     }
 }
 
@@ -98,7 +103,7 @@ impl Repository {
 
     /// Makes the header that answers the challenges of a 401.
     pub(super) async fn answer(&self, challenges: &[String]) -> Result<HeaderValue, RegistryError> {
-        if let Some(token) = &self.credentials.registry_token {
+        if let Some(Credentials::Bearer(token)) = &self.credentials {
             return header(&format!("Bearer {token}"));
         }
         let known: Vec<Challenge> = challenges.iter().filter_map(|text| Challenge::parse(text)).collect();
@@ -117,8 +122,8 @@ impl Repository {
     }
 
     fn basic(&self) -> Option<String> {
-        let (user, password) = self.credentials.basic.as_ref()?;
-        Some(format!("Basic {}", BASE64.encode(format!("{user}:{password}"))))
+        let Some(Credentials::Basic { username, password }) = &self.credentials else { return None };
+        Some(format!("Basic {}", BASE64.encode(format!("{username}:{password}"))))
     }
 
     async fn fetch_token(
@@ -190,8 +195,8 @@ mod tests {
 
     #[test]
     fn credentials_are_never_shown() {
-        let secret = Credentials { basic: Some(("user".to_owned(), "hunter2".to_owned())), registry_token: None };
-        assert_eq!(format!("{secret:?} {:?}", Credentials::default()), "(redacted) anonymous");
+        let secret = Credentials::Basic { username: "user".to_owned(), password: "hunter2".to_owned() };
+        assert_eq!(format!("{secret:?} {:?}", Credentials::Bearer("hunter2".to_owned())), "(redacted) (redacted)");
         assert!(!format!("{:?}", header("Bearer hunter2").unwrap()).contains("hunter2"));
     }
 }

@@ -72,7 +72,12 @@ impl Repository {
         if attempt >= self.options.retries {
             return Err(self.unavailable(attempt + 1, detail));
         }
-        tracing::debug!(registry.name = self.reference.registry(), attempt, detail, "a request to a registry is tried again");
+        tracing::debug!(
+            registry.name = self.reference.registry(),
+            attempt,
+            detail,
+            "a request to a registry is tried again"
+        );
         let pause = self.options.first_pause.saturating_mul(1 << attempt.min(16)).min(self.options.longest_pause);
         tokio::time::sleep(pause).await;
         Ok(())
@@ -234,10 +239,15 @@ mod tests {
 
     #[test]
     fn only_loopback_is_loopback() {
-        for (host, expected) in
-            [("localhost", true), ("127.0.0.1", true), ("127.9.9.9", true), ("::1", true), ("10.0.0.1", false),
-             ("localhost.example", false), ("127.0.0.1.example", false)]
-        {
+        for (host, expected) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("10.0.0.1", false),
+            ("localhost.example", false),
+            ("127.0.0.1.example", false),
+        ] {
             assert_eq!(is_loopback(host), expected, "{host}");
         }
     }

@@ -34,8 +34,6 @@ const PARALLEL: usize = 3;
 /// How registries are talked to.
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
-    /// Registries (host, or host and port) that speak plain HTTP. Loopback addresses always do.
-    pub plain_http: Vec<String>,
     /// For a connection to be made.
     pub connect_timeout: Duration,
     /// For something to arrive.
@@ -51,7 +49,6 @@ pub struct RegistryOptions {
 impl Default for RegistryOptions {
     fn default() -> Self {
         Self {
-            plain_http: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             silence: Duration::from_secs(30),
             retries: 4,
@@ -87,23 +84,25 @@ impl Transfer {
 pub struct Registries {
     clients: Arc<http::Clients>,
     options: Arc<RegistryOptions>,
+    plain_http: Arc<[String]>,
 }
 
 impl Registries {
-    /// Prepares; connects to nothing.
+    /// Prepares; connects to nothing. `plain_http` names registries (host, or host and port) that are spoken to
+    /// without TLS, as loopback addresses always are.
     #[must_use]
-    pub fn new(options: RegistryOptions) -> Self {
-        Self { clients: Arc::default(), options: Arc::new(options) }
+    pub fn new(options: RegistryOptions, plain_http: Vec<String>) -> Self {
+        Self { clients: Arc::default(), options: Arc::new(options), plain_http: plain_http.into() }
     }
 
     /// Opens one repository with credentials that live as long as the answer.
     ///
     /// # Errors
     /// [`RegistryError::Setup`] when TLS cannot be set up on this host.
-    pub fn open(&self, reference: &Reference, credentials: Credentials) -> Result<Repository, RegistryError> {
+    pub fn open(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<Repository, RegistryError> {
         let is_loopback = http::is_loopback(reference.registry_host());
         let is_plain = is_loopback
-            || self.options.plain_http.iter().any(|host| host == reference.registry() || host == reference.registry_host());
+            || self.plain_http.iter().any(|host| host == reference.registry() || host == reference.registry_host());
         let host = if reference.registry() == "docker.io" { "registry-1.docker.io" } else { reference.registry() };
         Ok(Repository {
             client: self.clients.get(is_loopback, &self.options)?,
@@ -124,7 +123,7 @@ pub struct Repository {
     base: String,
     is_plain: bool,
     reference: Reference,
-    credentials: Credentials,
+    credentials: Option<Credentials>,
     /// What the registry was last content with.
     authorization: Mutex<Option<reqwest::header::HeaderValue>>,
     options: Arc<RegistryOptions>,
@@ -203,7 +202,11 @@ impl Repository {
         let most = descriptor.size.min(limits.document_bytes);
         let (bytes, _) = self.get_document(&url, "*/*", (&subject, most)).await.map_err(|error| {
             let too_long = matches!(error, RegistryError::Content(ContentError::Limit { .. }));
-            if too_long { ContentError::Size { subject: subject.clone(), expected: descriptor.size }.into() } else { error }
+            if too_long {
+                ContentError::Size { subject: subject.clone(), expected: descriptor.size }.into()
+            } else {
+                error
+            }
         })?;
         check(&subject, &bytes, Some(descriptor.digest), Some(descriptor.size))?;
         Ok(bytes)
