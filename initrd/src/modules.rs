@@ -6,11 +6,11 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::kmod::init_module;
 
 use crate::console;
 use crate::error::{During as _, InitError};
@@ -130,12 +130,34 @@ fn open(path: &str) -> Result<Option<File>, InitError> {
     }
 }
 
-fn load(file: &File) -> Result<(), Errno> {
-    match finit_module(file, NO_PARAMETERS, ModuleInitFlags::empty()) {
+/// Loads a module without its signature, whose check costs more than all the rest: what the kernel and this program came
+/// from is what the module came from. A kernel that insists gets it whole.
+fn load(mut file: &File) -> io::Result<()> {
+    let mut whole = Vec::new();
+    file.read_to_end(&mut whole)?;
+    let loaded = match init_module(without_signature(&whole), NO_PARAMETERS) {
+        Err(Errno::EKEYREJECTED | Errno::EPERM) => init_module(&whole, NO_PARAMETERS),
+        loaded => loaded,
+    };
+    match loaded {
         // Loaded or built in already, or a driver that refuses to stay where its device is missing.
         Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// A signed module ends with its signature, twelve bytes of description, the last four of which are the signature's
+/// length, and a marker.
+fn without_signature(module: &[u8]) -> &[u8] {
+    const MARKER: &[u8] = b"~Module signature appended~\n";
+    const DESCRIPTION: usize = 12;
+    let signed = || {
+        let described = module.strip_suffix(MARKER)?;
+        let length = u32::from_be_bytes(*described.last_chunk()?);
+        let end = described.len().checked_sub(DESCRIPTION)?.checked_sub(usize::try_from(length).ok()?)?;
+        described.get(..end)
+    };
+    signed().unwrap_or(module)
 }
 
 fn parse(list: &str) -> Vec<(Group, String)> {
@@ -163,5 +185,16 @@ mod tests {
         assert_eq!(of(Group::Network), ["/m/failover.ko", "/m/net_failover.ko", "/m/virtio-net.ko"]);
         assert_eq!(of(Group::Late), ["/m/virtio_balloon.ko", "/m/virtio-rng.ko"]);
         assert!(of(Group::Vsock).is_empty());
+    }
+
+    #[test]
+    fn a_signature_is_cut_and_nothing_else() {
+        let signed =
+            [b"ELF...".as_slice(), b"signature", &[0; 8], &9u32.to_be_bytes(), b"~Module signature appended~\n"];
+        assert_eq!(without_signature(&signed.concat()), b"ELF...");
+        let lying = [b"ELF".as_slice(), &[0xff; 12], b"~Module signature appended~\n"].concat();
+        for module in [b"".as_slice(), b"ELF...", b"~Module signature appended~\n", &lying] {
+            assert_eq!(without_signature(module), module);
+        }
     }
 }
