@@ -36,6 +36,8 @@ pub(super) struct TunInfo {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) link: HostLink,
+    /// For a TAP that is up: whether somebody is attached.
+    pub(super) has_carrier: bool,
     pub(super) tun: Option<TunInfo>,
 }
 
@@ -123,6 +125,7 @@ fn read_link(message: LinkMessage) -> Found {
             mac: None,
             up: message.header.flags.contains(LinkFlags::Up),
         },
+        has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
         tun: None,
     };
     for attribute in message.attributes {

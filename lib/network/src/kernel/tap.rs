@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 use nix::libc;
 use rtnetlink::{Handle, LinkBridgePort, LinkUnspec};
@@ -24,6 +25,9 @@ nix::ioctl_write_ptr_bad!(tun_set_iff, 0x4004_54ca, libc::ifreq);
 /// (linux/if_tun.h: `IFF_TUN_EXCL` is 0x8000).
 const FLAGS: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | 0x8000;
 
+/// How often a new TAP is looked at until it is free: together some five seconds, usually once.
+const ATTEMPTS: u64 = 120;
+
 pub(super) async fn ensure(netlink: &Handle, spec: &TapSpec) -> Result<(), BackendError> {
     let name = spec.name.as_str();
     let found = inventory::find(netlink, name).await?;
@@ -37,10 +41,28 @@ pub(super) async fn ensure(netlink: &Handle, spec: &TapSpec) -> Result<(), Backe
         let tap = name.to_owned();
         move |source| BackendError::Tap { act, tap, source }
     };
-    let device = create(name).map_err(refuse("create"))?;
+    let device = open().map_err(refuse("open /dev/net/tun for"))?;
+    create(&device, name).map_err(refuse("create"))?;
     set_owner(&device, spec.owner_uid).map_err(refuse("set the owner of"))?;
     configure(netlink, spec, inventory::index_of(netlink, name).await?).await?;
-    persist(&device).map_err(refuse("keep"))
+    persist(&device).map_err(refuse("keep"))?;
+    drop(device);
+    until_free(netlink, name).await
+}
+
+/// Waits until nobody is attached any more. A child process that another thread has just forked holds a copy of our
+/// descriptor until its exec; a VMM that came in between would find the TAP busy. Only the carrier tells, and its
+/// notification may come a second late, so it is looked at.
+async fn until_free(netlink: &Handle, name: &str) -> Result<(), BackendError> {
+    for attempt in 0..ATTEMPTS {
+        match inventory::find(netlink, name).await? {
+            Some(found) if found.has_carrier => {}
+            Some(_) | None => return Ok(()),
+        }
+        tokio::time::sleep(Duration::from_millis(attempt.min(50))).await;
+    }
+    let source = io::Error::from_raw_os_error(libc::EBUSY);
+    Err(BackendError::Tap { act: "let go of", tap: name.to_owned(), source })
 }
 
 /// Whether what only creation decides is as it shall be.
@@ -66,8 +88,11 @@ async fn configure(netlink: &Handle, spec: &TapSpec, index: u32) -> Result<(), B
     netlink.link().change(up).execute().await.map_err(refused("bring up", name))
 }
 
-fn create(name: &str) -> io::Result<File> {
-    let device = File::options().read(true).write(true).open("/dev/net/tun")?;
+fn open() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/net/tun")
+}
+
+fn create(device: &File, name: &str) -> io::Result<()> {
     // SAFETY: `ifreq` is plain data of integers and a union of such; all zeroes is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // A `TapName` is eleven bytes; zip keeps the last of the sixteen a NUL whatever it is.
@@ -80,7 +105,7 @@ fn create(name: &str) -> io::Result<File> {
     // SAFETY: the descriptor is open for the whole call, and the request is a valid, initialized `ifreq` that the kernel
     // reads and writes within its size.
     unsafe { tun_set_iff(device.as_raw_fd(), &raw const request) }?;
-    Ok(device)
+    Ok(())
 }
 
 fn set_owner(device: &File, uid: u32) -> io::Result<()> {

@@ -1,7 +1,12 @@
 //! Bridge, TAPs and rules: made, kept, mended.
 
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dataplane_network::{MAX_GUESTS, NetworkConfig};
-use dataplane_testkit::netns::Netns;
+use dataplane_testkit::netns::{Netns, RawTap};
 use dataplane_types::AddressPlan;
 
 use crate::host::{GATEWAY_MAC, Host, OWNER, UID, config, id};
@@ -19,7 +24,9 @@ pub(crate) fn start_makes_the_bridge_and_may_be_repeated() {
     assert_eq!(host.forwarding("vmbr0"), "0", "nothing to forward to without an uplink");
     assert_eq!(host.complaints(), Vec::<String>::new());
 
+    host.ns.ip("link set vmbr0 address 02:00:00:00:00:01");
     let again = host.start().unwrap();
+    assert_eq!(host.find("vmbr0").unwrap().mac, Some(GATEWAY_MAC), "a bent MAC is put straight");
     assert!(!again.bridge_created);
     assert_eq!(host.find("vmbr0").unwrap().index, made.index);
     assert_eq!(host.ns.ip("-o -4 addr show vmbr0").lines().count(), 1);
@@ -80,6 +87,34 @@ pub(crate) fn a_tap_that_cannot_be_mended_is_made_anew() {
     assert_eq!(third.alias, Some(format!("{OWNER}:web-2")));
 }
 
+/// A VMM came right after its TAP was made and found it busy: another thread was just forking a child, which held a copy
+/// of the descriptor by which the TAP had been made until it got to its exec.
+pub(crate) fn a_new_tap_is_free_while_others_fork() {
+    let host = Host::started();
+    let stop = Arc::new(AtomicBool::new(false));
+    let forkers: Vec<_> = (0..3)
+        .map(|_| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // A change of user needs a step between fork and exec, which widens the gap.
+                    let mut command = Command::new("true");
+                    command.uid(0).status().unwrap();
+                }
+            })
+        })
+        .collect();
+    let outcome = (0..150).try_for_each(|number| {
+        let name = format!("i{number}");
+        let link = host.link(&name);
+        let tap = link.tap.to_string();
+        host.ns.run(move || RawTap::attach(&tap).map(drop))
+    });
+    stop.store(true, Ordering::Relaxed);
+    forkers.into_iter().for_each(|forker| forker.join().unwrap());
+    outcome.unwrap();
+}
+
 pub(crate) fn a_bridge_holds_as_many_guests_as_the_ledger_gives() {
     let plan = AddressPlan::new("10.20.0.0/21".parse().unwrap(), "10.20.0.1".parse().unwrap()).unwrap();
     let host = Host::with(Netns::new(), NetworkConfig { plan, ..config() });
@@ -90,8 +125,7 @@ pub(crate) fn a_bridge_holds_as_many_guests_as_the_ledger_gives() {
     assert!(host.network.claim(&id("one-more"), None, None).is_err(), "refused by the ledger");
     let extra = "link add extra type veth peer name other";
     host.ns.ip(extra);
-    let joined =
-        host.ns.run(|| std::process::Command::new("ip").args(["link", "set", "extra", "master", "vmbr0"]).output());
+    let joined = host.ns.run(|| Command::new("ip").args(["link", "set", "extra", "master", "vmbr0"]).output());
     assert!(!joined.unwrap().status.success(), "and the kernel would have refused as well: the limit is exact");
 }
 

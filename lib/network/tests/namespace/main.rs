@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             start_makes_the_bridge_and_may_be_repeated,
             a_tap_is_as_promised_and_kept,
             a_tap_that_cannot_be_mended_is_made_anew,
+            a_new_tap_is_free_while_others_fork,
             a_bridge_holds_as_many_guests_as_the_ledger_gives,
             flushed_rules_are_noticed_and_mended,
             odd_bridge_names_work_everywhere,

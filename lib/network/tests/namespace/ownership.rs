@@ -14,7 +14,7 @@ fn snapshot(ns: &Netns) -> String {
     let settings =
         ns.command("sh", &["-c", "grep -H . /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/ip_forward"]);
     let rules = ns.command("nft", &["list", "ruleset"]);
-    [&links.join("\n"), &ns.ip("-o -4 addr show"), &ns.ip("route show table all"), &settings, &rules]
+    [&links.join("\n"), &ns.ip("-o -4 addr show"), &ns.ip("-4 route show table all"), &settings, &rules]
         .map(String::as_str)
         .join("\n--\n")
 }
