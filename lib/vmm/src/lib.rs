@@ -11,6 +11,7 @@ mod event_log;
 mod host;
 mod model;
 mod process;
+mod qemu;
 
 pub use cloud_hypervisor::CloudHypervisor;
 pub use error::{Effect, VmmError};
@@ -18,6 +19,7 @@ pub use host::HostFacts;
 pub use model::{
     Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, VmEvent, VmSpec, VmState, VmmProcess,
 };
+pub use qemu::Qemu;
 
 use std::sync::Arc;
 

@@ -106,10 +106,15 @@ impl Kit {
             (Self::Fake, Program::Panic) => words(&["panic"]),
             (Self::Real { .. }, Program::Exit(code)) => shell(&format!("exit {code}")),
             (Self::Real { .. }, Program::Say(word)) => {
-                shell(&format!("echo; echo {word}; exec /bin/busybox sleep 100000"))
+                // The program is the first process that it can see: without a trap it would ignore signals.
+                shell(&format!("trap 'exit 0' TERM; echo; echo {word}; while :; do sleep 1000 & wait $!; done"))
             }
-            (Self::Real { .. }, Program::Reboot) => words(&["/bin/busybox", "reboot", "-f"]),
-            (Self::Real { .. }, Program::Panic) => shell("echo c > /proc/sysrq-trigger"),
+            // A program cannot call reboot(2) on the whole machine, but root can still pull its levers.
+            (Self::Real { .. }, Program::Reboot) => shell("echo b > /proc/sysrq-trigger"),
+            (Self::Real { .. }, Program::Panic) => {
+                let reported = "ls /sys/bus/pci/drivers/pvpanic-pci/0000:* > /dev/null 2>&1";
+                shell(&format!("until {reported}; do sleep 0.1; done; echo c > /proc/sysrq-trigger"))
+            }
         }
     }
 }

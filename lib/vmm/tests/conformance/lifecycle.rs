@@ -26,8 +26,9 @@ async fn a_guest_boots_stops_and_boots_again_in_the_same_vmm() {
         assert!(matches!(message(&mut agent).await, GuestMessage::Started { .. }));
         rig.console_shows("alive", round).await;
         agent.send(&STOP).await.unwrap();
-        let exited = GuestMessage::Exited { status: ExitStatus::Signal(15), reason: None };
-        assert_eq!(message(&mut agent).await, exited);
+        let exited = message(&mut agent).await;
+        let GuestMessage::Exited { status, reason: None } = exited else { panic!("{exited:?}") };
+        assert_ne!(status, ExitStatus::Signal(9), "it was asked, not killed");
         agent.send(&HostMessage::ExitRecorded).await.unwrap();
         assert_eq!(rig.event(&mut events).await, VmEvent::Shutdown, "round {round}");
         assert_eq!(handle.state().await.unwrap(), VmState::Shutdown, "round {round}");

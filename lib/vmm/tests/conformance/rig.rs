@@ -7,7 +7,7 @@ use std::time::Duration;
 use dataplane_agent::GuestMessage;
 use dataplane_agent::host::AgentClient;
 use dataplane_types::Mib;
-use dataplane_vmm::{CloudHypervisor, Launch, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
+use dataplane_vmm::{CloudHypervisor, Launch, Qemu, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
@@ -165,6 +165,10 @@ fn subject() -> (Arc<dyn Vmm>, Kit) {
         "fake-ch" => {
             let binary = PathBuf::from(env!("CARGO_BIN_EXE_fake-ch"));
             (Arc::new(CloudHypervisor::probe(binary).unwrap()), Kit::Fake)
+        }
+        "qemu" => {
+            let binary = binary("QEMU_BIN", "qemu-system-x86_64");
+            (Arc::new(Qemu::probe(binary).unwrap()), Kit::real())
         }
         "cloud-hypervisor" => {
             let binary = binary("CLOUD_HYPERVISOR_BIN", "cloud-hypervisor");

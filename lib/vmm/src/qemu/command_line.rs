@@ -1,0 +1,299 @@
+//! QEMU's command line. Every device has an id and a place of its own on the bus, so that the machine is the same each
+//! time it is built.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use dataplane_agent::AGENT_PORT_NAME;
+use serde_json::{Value, json};
+
+use crate::{DiskSpec, Launch, VmmError};
+
+/// Slots for devices; those that are free can be filled while the guest runs.
+const ROOT_PORTS: usize = 16;
+/// Serial bus, balloon, random numbers and network come first.
+const FIRST_DISK: usize = 4;
+/// What QEMU takes of a disk's serial; the rest it would cut off in silence.
+const MAX_SERIAL: usize = 20;
+
+/// Where the driver's sockets are.
+#[derive(Debug, Clone)]
+pub(super) struct Sockets {
+    /// The daemon's monitor.
+    pub(super) qmp: PathBuf,
+    /// The second monitor, for when another client sits on the first.
+    pub(super) rescue: PathBuf,
+    /// The guest's agent.
+    pub(super) agent: PathBuf,
+    /// The monitor that writes events to a file: a FIFO that it reads from.
+    pub(super) events_in: PathBuf,
+    /// A link to the event file.
+    pub(super) events_out: PathBuf,
+    events: PathBuf,
+}
+
+impl Sockets {
+    pub(super) fn below(run_dir: &Path) -> Self {
+        let path = |name: &str| run_dir.join(name);
+        Self {
+            qmp: path("qmp.sock"),
+            rescue: path("rescue.sock"),
+            agent: path("agent.sock"),
+            events_in: path("events.in"),
+            events_out: path("events.out"),
+            events: path("events"),
+        }
+    }
+
+    /// Everything that a dead QEMU leaves.
+    pub(super) fn all(&self) -> [&Path; 5] {
+        [&self.qmp, &self.rescue, &self.agent, &self.events_in, &self.events_out]
+    }
+}
+
+/// How the guest's instructions are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    Kvm,
+    /// Software emulation.
+    Tcg,
+}
+
+/// The arguments for a launch; `tap` is the TAP's descriptor in the child.
+///
+/// # Errors
+/// [`VmmError::Host`] for a disk that cannot be described: its path is no UTF-8, or its serial too long.
+pub(super) fn arguments(
+    launch: &Launch,
+    machine: &str,
+    accelerator: Accelerator,
+    tap: Option<RawFd>,
+) -> Result<Vec<OsString>, VmmError> {
+    let mut line = CommandLine::default();
+    line.machine(launch, machine, accelerator);
+    line.monitors(&Sockets::below(&launch.run_dir), &launch.serial_log);
+    line.payload(launch);
+    line.fixed_devices(&Sockets::below(&launch.run_dir).agent);
+    for (index, disk) in launch.spec.disks.iter().enumerate() {
+        line.disk(disk, FIRST_DISK + index)?;
+    }
+    if let (Some(net), Some(tap)) = (&launch.spec.net, tap) {
+        line.add("-netdev", format!("tap,id=n0,fd={tap},vhost=off"));
+        line.add("-device", format!("virtio-net-pci,id=net,netdev=n0,mac={},romfile=,bus=rp3", net.mac));
+    }
+    line.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    Ok(line.0)
+}
+
+#[derive(Debug, Default)]
+struct CommandLine(Vec<OsString>);
+
+impl CommandLine {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn add(&mut self, flag: &str, value: impl Into<OsString>) {
+        self.flag(flag);
+        self.0.push(value.into());
+    }
+
+    /// An option list that ends in a path: in those, a comma is written twice.
+    fn add_path(&mut self, flag: &str, before: &str, path: &Path, after: &str) {
+        let mut value = before.as_bytes().to_vec();
+        for byte in path.as_os_str().as_bytes() {
+            value.extend(std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }));
+        }
+        value.extend(after.as_bytes());
+        self.add(flag, OsString::from_vec(value));
+    }
+
+    fn machine(&mut self, launch: &Launch, machine: &str, accelerator: Accelerator) {
+        let spec = &launch.spec;
+        self.flag("-nodefaults");
+        self.flag("-no-user-config");
+        self.add("-display", "none");
+        self.add("-machine", format!("{machine},usb=off,smbus=off,vmport=off"));
+        let (accelerator, cpu) = match accelerator {
+            Accelerator::Kvm => ("kvm", "host"),
+            // Without a bound the cache of translated code grows far beyond what a small guest needs.
+            Accelerator::Tcg => ("tcg,tb-size=32,thread=multi", "max"),
+        };
+        self.add("-accel", accelerator);
+        self.add("-cpu", cpu);
+        self.add("-smp", spec.vcpus.to_string());
+        self.add("-m", format!("{}M", spec.memory.0));
+        self.add("-uuid", spec.uuid.to_string());
+        // The process outlives its guest, and each way in which a guest ends leaves another trace: a poweroff and a
+        // reset their reason in the event file, a panic a state of its own.
+        self.add("-action", "reboot=shutdown,shutdown=pause,panic=pause");
+        self.flag("-S");
+    }
+
+    fn monitors(&mut self, sockets: &Sockets, serial_log: &Path) {
+        for (id, path) in [("qmp", &sockets.qmp), ("rescue", &sockets.rescue)] {
+            self.add_path("-chardev", &format!("socket,id={id},path="), path, ",server=on,wait=off");
+            self.add("-mon", format!("chardev={id},mode=control"));
+        }
+        // QEMU appends `.in` and `.out` itself.
+        self.add_path("-chardev", "pipe,id=events,path=", &sockets.events, "");
+        self.add("-mon", "chardev=events,mode=control");
+        self.add_path("-chardev", "file,id=console,path=", serial_log, ",append=on");
+        self.add("-serial", "chardev:console");
+    }
+
+    fn payload(&mut self, launch: &Launch) {
+        self.add("-kernel", launch.spec.kernel.as_os_str());
+        self.add("-initrd", launch.spec.initramfs.as_os_str());
+        self.add("-append", launch.spec.cmdline.as_str());
+    }
+
+    fn fixed_devices(&mut self, agent: &Path) {
+        for port in 0..ROOT_PORTS {
+            let slot = port + 1;
+            self.add("-device", format!("pcie-root-port,id=rp{port},chassis={slot},slot={slot},bus=pcie.0"));
+        }
+        self.add_path("-chardev", "socket,id=agent,path=", agent, ",server=on,wait=off");
+        self.add("-device", "virtio-serial-pci,id=serial,bus=rp0");
+        let port = format!("virtserialport,id=agent-port,bus=serial.0,chardev=agent,name={AGENT_PORT_NAME}");
+        self.add("-device", port);
+        self.add("-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on,deflate-on-oom=on,bus=rp1");
+        self.add("-object", "rng-random,id=urandom,filename=/dev/urandom");
+        self.add("-device", "virtio-rng-pci,id=rng,rng=urandom,bus=rp2");
+        self.add("-device", "pvpanic-pci,id=pvpanic");
+    }
+
+    fn disk(&mut self, disk: &DiskSpec, port: usize) -> Result<(), VmmError> {
+        let DiskSpec { serial, path, readonly } = disk;
+        let wrong = |message: &'static str| VmmError::Host {
+            act: "describe disk",
+            path: path.clone(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, message),
+        };
+        let name = path.to_str().ok_or_else(|| wrong("the path is not UTF-8"))?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if serial.is_empty() || serial.len() > MAX_SERIAL || !serial.bytes().all(plain) {
+            return Err(wrong("its serial must be 1 to 20 letters, digits, '-', '_' or '.'"));
+        }
+        if port >= ROOT_PORTS {
+            return Err(wrong("there are more disks than slots"));
+        }
+        let (file, format) = block_nodes(serial, name, *readonly);
+        self.add("-blockdev", file.to_string());
+        self.add("-blockdev", format.to_string());
+        // An I/O error is the guest's affair: pausing the machine would only look like a hang.
+        let errors = "rerror=report,werror=report";
+        let device = format!("virtio-blk-pci,id=d-{serial},drive=b-{serial},serial={serial},{errors},bus=rp{port}");
+        self.add("-device", device);
+        Ok(())
+    }
+}
+
+/// The file, locked against other writers, and the raw image in it.
+fn block_nodes(serial: &str, path: &str, readonly: bool) -> (Value, Value) {
+    let mut file = json!({
+        "driver": "file", "node-name": format!("f-{serial}"), "filename": path, "locking": "on",
+        "read-only": readonly, "auto-read-only": false,
+    });
+    let mut raw = json!({
+        "driver": "raw", "node-name": format!("b-{serial}"), "file": format!("f-{serial}"), "read-only": readonly,
+    });
+    if !readonly {
+        // Discarded and zeroed blocks give their space back.
+        file["discard"] = json!("unmap");
+        raw["discard"] = json!("unmap");
+        raw["detect-zeroes"] = json!("unmap");
+    }
+    (file, raw)
+}
+
+/// The arguments as one readable line, for a log.
+pub(super) fn shown(arguments: &[OsString]) -> String {
+    let shown: Vec<_> = arguments.iter().map(|argument| OsStr::display(argument).to_string()).collect();
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane_types::{Mac, Mib, TapName};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{NetSpec, VmSpec};
+
+    fn launch() -> Launch {
+        let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
+        let disk = |serial: &str, readonly| DiskSpec { serial: serial.into(), path: "/d,1".into(), readonly };
+        Launch {
+            spec: VmSpec {
+                uuid: Uuid::from_u128(1),
+                vcpus: 2,
+                memory: Mib(64),
+                kernel: "/k".into(),
+                initramfs: "/i".into(),
+                cmdline: "console=ttyS0 a,b".into(),
+                disks: vec![disk("image", true), disk("writable", false)],
+                net: Some(NetSpec { tap: TapName::of(address), mac: Mac::of_guest(address) }),
+            },
+            run_dir: "/run/a,b".into(),
+            serial_log: "/logs/serial.log".into(),
+            vmm_log: "/logs/vmm.log".into(),
+            events: "/logs/events.1.json".into(),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_exactly_this() {
+        let arguments = arguments(&launch(), "pc-q35-7.2", Accelerator::Tcg, Some(9)).unwrap();
+        let ports = (0..16).map(|port| {
+            format!("-device pcie-root-port,id=rp{port},chassis={slot},slot={slot},bus=pcie.0 ", slot = port + 1)
+        });
+        let expected = [
+            "-nodefaults -no-user-config -display none -machine pc-q35-7.2,usb=off,smbus=off,vmport=off ",
+            "-accel tcg,tb-size=32,thread=multi -cpu max -smp 2 -m 64M -uuid 00000000-0000-0000-0000-000000000001 ",
+            "-action reboot=shutdown,shutdown=pause,panic=pause -S ",
+            "-chardev socket,id=qmp,path=/run/a,,b/qmp.sock,server=on,wait=off -mon chardev=qmp,mode=control ",
+            "-chardev socket,id=rescue,path=/run/a,,b/rescue.sock,server=on,wait=off -mon chardev=rescue,mode=control ",
+            "-chardev pipe,id=events,path=/run/a,,b/events -mon chardev=events,mode=control ",
+            "-chardev file,id=console,path=/logs/serial.log,append=on -serial chardev:console ",
+            "-kernel /k -initrd /i -append console=ttyS0 a,b ",
+            &ports.collect::<String>(),
+            "-chardev socket,id=agent,path=/run/a,,b/agent.sock,server=on,wait=off ",
+            "-device virtio-serial-pci,id=serial,bus=rp0 ",
+            "-device virtserialport,id=agent-port,bus=serial.0,chardev=agent,name=org.dataplane.agent.0 ",
+            "-device virtio-balloon-pci,id=balloon,free-page-reporting=on,deflate-on-oom=on,bus=rp1 ",
+            "-object rng-random,id=urandom,filename=/dev/urandom -device virtio-rng-pci,id=rng,rng=urandom,bus=rp2 ",
+            "-device pvpanic-pci,id=pvpanic ",
+            r#"-blockdev {"auto-read-only":false,"driver":"file","filename":"/d,1","locking":"on","#,
+            r#""node-name":"f-image","read-only":true} "#,
+            r#"-blockdev {"driver":"raw","file":"f-image","node-name":"b-image","read-only":true} "#,
+            "-device virtio-blk-pci,id=d-image,drive=b-image,serial=image,rerror=report,werror=report,bus=rp4 ",
+            r#"-blockdev {"auto-read-only":false,"discard":"unmap","driver":"file","filename":"/d,1","locking":"on","#,
+            r#""node-name":"f-writable","read-only":false} "#,
+            r#"-blockdev {"detect-zeroes":"unmap","discard":"unmap","driver":"raw","file":"f-writable","#,
+            r#""node-name":"b-writable","read-only":false} "#,
+            "-device virtio-blk-pci,id=d-writable,drive=b-writable,serial=writable,rerror=report,werror=report,bus=rp5 ",
+            "-netdev tap,id=n0,fd=9,vhost=off ",
+            "-device virtio-net-pci,id=net,netdev=n0,mac=02:d0:0a:00:00:02,romfile=,bus=rp3 ",
+            "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        ];
+        assert_eq!(shown(&arguments), expected.concat());
+        let kvm = super::arguments(&launch(), "pc-q35-9.0", Accelerator::Kvm, None).unwrap();
+        assert!(shown(&kvm).contains("-accel kvm -cpu host"), "{}", shown(&kvm));
+    }
+
+    #[test]
+    fn disks_that_cannot_be_described_are_refused() {
+        for serial in ["", "a b", "a,b", "123456789012345678901"] {
+            let mut launch = launch();
+            launch.spec.disks[0].serial = serial.into();
+            let refused = arguments(&launch, "q35", Accelerator::Tcg, None);
+            assert!(matches!(refused, Err(VmmError::Host { .. })), "{serial:?}");
+        }
+        let mut launch = launch();
+        launch.spec.disks = vec![launch.spec.disks[0].clone(); 13];
+        assert!(arguments(&launch, "q35", Accelerator::Tcg, None).is_err());
+    }
+}

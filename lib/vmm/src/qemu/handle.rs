@@ -1,0 +1,182 @@
+//! One QEMU process.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::command_line::Sockets;
+use super::events::Events;
+use super::qmp::{Command, Monitor};
+use crate::process::{Watched, check_peer};
+use crate::{Launch, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
+
+const STATUS: Command = Command::new("query-status", 5);
+const CONT: Command = Command::new("cont", 30);
+const RESET: Command = Command::new("system_reset", 10);
+const QUIT: Command = Command::new("quit", 10);
+
+/// How long a reset may take until the machine stands before its first instruction again.
+const RESET_GRACE: Duration = Duration::from_secs(10);
+/// How long the first sign from inside a machine that boots again may take. The firmware's comes within 50 ms.
+const FIRMWARE_GRACE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a process that has agreed to end may take.
+const QUIT_GRACE: Duration = Duration::from_secs(5);
+const CONNECT_GRACE: Duration = Duration::from_secs(5);
+
+/// QEMU's run states, those that matter by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RunState {
+    Prelaunch,
+    Running,
+    Shutdown,
+    GuestPanicked,
+    InternalError,
+    /// Everything in which the machine is there and does not run.
+    #[serde(other)]
+    Paused,
+}
+
+#[derive(Debug, Deserialize)]
+struct Status {
+    status: RunState,
+}
+
+/// The run state that a monitor reports.
+pub(super) async fn run_state(monitor: &Monitor) -> Result<RunState, VmmError> {
+    Ok(monitor.query::<Status>(STATUS).await?.status)
+}
+
+/// Drives one process. Holds no lock over a call: the monitor's task serialises them.
+#[derive(Debug)]
+pub(super) struct Handle {
+    sockets: Sockets,
+    process: Watched,
+    monitor: Monitor,
+    events: Mutex<Option<mpsc::Receiver<VmEvent>>>,
+}
+
+impl Handle {
+    pub(super) fn new(launch: &Launch, process: Watched) -> Self {
+        let sockets = Sockets::below(&launch.run_dir);
+        let monitor = Monitor::new(sockets.clone(), &process);
+        let events = event_log::follow(&launch.events, process.clone(), Events::default());
+        Self { sockets, process, monitor, events: Mutex::new(Some(events)) }
+    }
+
+    async fn run(&self) -> Result<(), VmmError> {
+        self.monitor.execute(CONT, Value::Null).await.map(drop)
+    }
+
+    /// Boots a machine whose guest has ended. Firmware that finds itself still in memory, changed by its last run,
+    /// fetches a fresh copy of itself and asks for a reset, which stops the machine as any reset does: then it is
+    /// reset once more, and boots as if for the first time.
+    async fn boot_again(&self) -> Result<(), VmmError> {
+        self.reset().await?;
+        let mut signs = self.monitor.signs();
+        let before = *signs.borrow();
+        self.run().await?;
+        let asked = {
+            let first = timeout(FIRMWARE_GRACE, signs.wait_for(|now| *now != before)).await;
+            matches!(first, Ok(Ok(now)) if now.resets != before.resets)
+        };
+        if asked {
+            self.reset().await?;
+            self.run().await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the machine to before its first instruction. Resets only stop the machine; this one is let through.
+    async fn reset(&self) -> Result<(), VmmError> {
+        self.monitor.on_reset("reset").await?;
+        let done = self.reset_and_wait().await;
+        let undone = self.monitor.on_reset("shutdown").await;
+        done.and(undone)
+    }
+
+    async fn reset_and_wait(&self) -> Result<(), VmmError> {
+        self.monitor.execute(RESET, Value::Null).await?;
+        let end = Instant::now() + RESET_GRACE;
+        while run_state(&self.monitor).await? != RunState::Prelaunch {
+            if Instant::now() >= end {
+                return Err(VmmError::Timeout { call: "system_reset", seconds: RESET_GRACE.as_secs() });
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl VmHandle for Handle {
+    fn process(&self) -> &VmmProcess {
+        self.process.process()
+    }
+
+    async fn state(&self) -> Result<VmState, VmmError> {
+        Ok(match run_state(&self.monitor).await? {
+            RunState::Prelaunch => VmState::Created,
+            RunState::Running => VmState::Running,
+            RunState::Paused => VmState::Paused,
+            RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError => VmState::Shutdown,
+        })
+    }
+
+    /// The command line has made the machine: what is left is to see that it is there.
+    async fn create(&self) -> Result<(), VmmError> {
+        run_state(&self.monitor).await.map(drop)
+    }
+
+    async fn boot(&self) -> Result<(), VmmError> {
+        match run_state(&self.monitor).await? {
+            RunState::Running => Ok(()),
+            RunState::Prelaunch => self.run().await,
+            RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError => self.boot_again().await,
+            RunState::Paused => Err(VmmError::Refused { call: "cont", message: "the machine is paused".into() }),
+        }
+    }
+
+    async fn connect_agent(&self) -> Result<UnixStream, VmmError> {
+        let dialled = timeout(CONNECT_GRACE, UnixStream::connect(&self.sockets.agent)).await;
+        let dialled = dialled.map_err(|_| VmmError::Timeout { call: "connect", seconds: CONNECT_GRACE.as_secs() })?;
+        let checked = dialled.and_then(|stream| check_peer(&stream, self.process.process()).map(|()| stream));
+        checked.map_err(|error| {
+            // The listener's backlog is full: others are waiting for the guest too.
+            if error.kind() == io::ErrorKind::WouldBlock && self.process.ended().is_none() {
+                return VmmError::AgentNotListening;
+            }
+            VmmError::Unreachable { call: "connect", source: error }
+        })
+    }
+
+    async fn quit(&self) -> Result<(), VmmError> {
+        if self.process.ended().is_some() {
+            return Ok(());
+        }
+        if let Err(error) = self.monitor.execute(QUIT, Value::Null).await {
+            // It may have ended before it answered; if not, what follows does not ask.
+            tracing::debug!(error = &error as &dyn std::error::Error, "QEMU was asked to end and did not answer");
+        }
+        if self.process.exits_within(QUIT_GRACE).await {
+            return Ok(());
+        }
+        self.process.terminate().await
+    }
+
+    async fn kill(&self) -> Result<(), VmmError> {
+        self.process.kill().await
+    }
+
+    fn events(&self) -> Option<mpsc::Receiver<VmEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
