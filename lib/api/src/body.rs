@@ -66,13 +66,28 @@ impl BodyStream {
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
             if all.len() + chunk.len() > limit {
+                self.discard().await;
                 return Err(too_large(limit));
             }
             all.extend_from_slice(&chunk);
         }
         Ok(all.freeze())
     }
+
+    /// Reads on for a while. A connection that is closed while its client still sends is reset, and the client then
+    /// never sees the answer.
+    pub(crate) async fn discard(&mut self) {
+        let mut left = MOST_DISCARDED;
+        while let Some(Ok(chunk)) = self.next().await
+            && left > chunk.len()
+        {
+            left -= chunk.len();
+        }
+    }
 }
+
+/// How much of a body that is refused is read all the same.
+const MOST_DISCARDED: usize = 16 << 20;
 
 /// The problem of a body over its limit.
 pub(crate) fn too_large(limit: usize) -> Problem {

@@ -96,7 +96,8 @@ impl Input {
     pub(crate) async fn json<T: DeserializeOwned>(&mut self, rule: &Rule) -> Result<T, Problem> {
         let limit = self.limits.json_bytes;
         let declared = self.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: usize| length > limit) {
+        // A client that asks first has not sent anything yet; any other is sending already.
+        if declared.is_some_and(|length: usize| length > limit) && self.headers.contains_key(header::EXPECT) {
             return Err(too_large(limit));
         }
         let late = || Problem::new(ProblemCode::RequestTimeout, "the body did not arrive in time");
