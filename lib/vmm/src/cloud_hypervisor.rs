@@ -49,6 +49,10 @@ impl CloudHypervisor {
     /// # Errors
     /// [`VmmError::Binary`] when it cannot be run, [`VmmError::Unsuitable`] when it is too old or something else.
     pub fn probe(binary: PathBuf) -> Result<Self, VmmError> {
+        Self::probe_on(binary, &HostFacts::read())
+    }
+
+    pub(crate) fn probe_on(binary: PathBuf, host: &HostFacts) -> Result<Self, VmmError> {
         let said = process::first_output(&binary, &[OsStr::new("--version")])?;
         let unsuitable = |message| VmmError::Unsuitable { binary: binary.clone(), message };
         let version = version_of(&said);
@@ -58,7 +62,7 @@ impl CloudHypervisor {
             unsuitable(format!("it is version {version}, and version {major}.{minor} or later is needed"))
         })?;
         let version = version.to_owned();
-        let hardware_virtualization = HostFacts::read().hardware_kvm();
+        let hardware_virtualization = host.hardware_kvm();
         Ok(Self { binary, version, has_system_uuid: number >= SYSTEM_UUID, hardware_virtualization })
     }
 

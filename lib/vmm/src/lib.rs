@@ -12,6 +12,7 @@ mod host;
 mod model;
 mod process;
 mod qemu;
+mod select;
 
 pub use cloud_hypervisor::CloudHypervisor;
 pub use error::{Effect, VmmError};
@@ -20,6 +21,7 @@ pub use model::{
     Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, VmEvent, VmSpec, VmState, VmmProcess,
 };
 pub use qemu::Qemu;
+pub use select::{Chosen, HypervisorChoice, SelectError, UnknownHypervisor, available, choose};
 
 use std::sync::Arc;
 

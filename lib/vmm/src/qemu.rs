@@ -51,6 +51,10 @@ impl Qemu {
     /// # Errors
     /// [`VmmError::Binary`] when it cannot be run, [`VmmError::Unsuitable`] when it is too old or something else.
     pub fn probe(binary: PathBuf) -> Result<Self, VmmError> {
+        Self::probe_on(binary, &HostFacts::read())
+    }
+
+    pub(crate) fn probe_on(binary: PathBuf, host: &HostFacts) -> Result<Self, VmmError> {
         let said = process::first_output(&binary, &[OsStr::new("--version")])?;
         let unsuitable = |message| VmmError::Unsuitable { binary: binary.clone(), message };
         let version = version_of(&said);
@@ -61,7 +65,7 @@ impl Qemu {
         }
         let machines = process::first_output(&binary, &["-machine", "help"].map(OsStr::new))?;
         let machine = machine_of(&machines).ok_or_else(|| unsuitable("it has no q35 machine".into()))?;
-        let accelerator = if HostFacts::read().hardware_kvm() { Accelerator::Kvm } else { Accelerator::Tcg };
+        let accelerator = if host.hardware_kvm() { Accelerator::Kvm } else { Accelerator::Tcg };
         Ok(Self { version: version.to_owned(), machine: machine.to_owned(), accelerator, binary })
     }
 
