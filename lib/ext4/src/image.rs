@@ -162,13 +162,15 @@ impl ImageBuilder {
         self.format.hardlink(parent.0, name, node.0).map_err(Ext4Error::Format)
     }
 
-    /// Declares all extended attributes of a node. Access lists are given as programs see them.
+    /// Declares all extended attributes of a node that was declared with `meta`. Access lists are given as programs
+    /// see them; one that governs access also sets the permission bits, as it would on a mounted disk.
     ///
     /// # Errors
     /// [`Ext4Error::Xattr`] when one cannot be stored, [`Ext4Error::NotUtf8`].
     pub fn xattrs<'x>(
         &mut self,
         node: NodeHandle,
+        meta: Meta,
         attributes: impl IntoIterator<Item = (&'x [u8], &'x [u8])>,
     ) -> Result<(), Ext4Error> {
         let mut room = XATTR_ROOM;
@@ -177,12 +179,17 @@ impl ImageBuilder {
             let refuse = |reason| Ext4Error::Xattr { name: name.to_owned(), bytes: value.len(), reason };
             let takes = 16 + name.len().next_multiple_of(4) + value.len().next_multiple_of(4);
             room = room.checked_sub(takes).ok_or_else(|| refuse("all attributes of a node must fit one block"))?;
-            let stored = match name {
+            let list = match name {
                 "system.posix_acl_access" | "system.posix_acl_default" => {
-                    &acl::to_disk(value).ok_or_else(|| refuse("it is no valid access list"))?
+                    Some(acl::to_disk(value).ok_or_else(|| refuse("it is no valid access list"))?)
                 }
-                _ => value,
+                _ => None,
             };
+            if name == "system.posix_acl_access" {
+                let meta = Meta { mode: meta.mode & !0o777 | acl::permissions(value), ..meta };
+                self.format.set_meta(node.0, meta.to_format()).map_err(Ext4Error::Format)?;
+            }
+            let stored = list.as_deref().unwrap_or(value);
             self.format.set_xattr(node.0, name, stored).map_err(|_| refuse("ext4 has no such attribute namespace"))?;
         }
         Ok(())

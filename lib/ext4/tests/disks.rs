@@ -85,6 +85,7 @@ fn a_failed_format_leaves_no_file_and_never_overwrites() {
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
 
+const SETUID: Meta = Meta { mode: 0o4755, uid: 70_000, gid: 80_000, ..META };
 const META: Meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: (1_600_000_000, 5) };
 
 fn options() -> ImageOptions<'static> {
@@ -110,10 +111,12 @@ fn a_tree_reads_back_as_declared() {
     let root = builder.root();
     builder.root_meta(Meta { mode: 0o711, uid: 3, gid: 4, ..META }).unwrap();
     builder.directory(root, b"dir", Meta { mode: 0o1777, ..META }).unwrap();
-    let file = builder.file(root, b"big", Meta { mode: 0o4755, uid: 70_000, gid: 80_000, ..META }, big).unwrap();
+    let file = builder.file(root, b"big", SETUID, big).unwrap();
     builder.hard_link(root, b"twin", file).unwrap();
     let capability = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    builder.xattrs(file, [(&b"security.capability"[..], &capability[..]), (b"user.note", &[b'n'; 3000])]).unwrap();
+    builder
+        .xattrs(file, SETUID, [(&b"security.capability"[..], &capability[..]), (b"user.note", &[b'n'; 3000])])
+        .unwrap();
     let empty = builder.file(root, b"empty", META, 0).unwrap();
     builder.symlink(root, b"short", b"/dir", META).unwrap();
     builder.symlink(root, b"long", &long_target, META).unwrap();
@@ -121,7 +124,7 @@ fn a_tree_reads_back_as_declared() {
     builder.special(root, b"sda", Special::Block(8, 1000), META).unwrap();
     builder.special(root, b"pipe", Special::Fifo, META).unwrap();
     let list = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
-    builder.xattrs(empty, [(&b"system.posix_acl_access"[..], &list[..])]).unwrap();
+    builder.xattrs(empty, META, [(&b"system.posix_acl_access"[..], &list[..])]).unwrap();
     let sealed = builder.seal().unwrap();
     let output = File::create_new(&path).unwrap();
     let mut writer = sealed.writer(&output).unwrap();
@@ -192,7 +195,7 @@ fn what_the_format_cannot_hold_is_refused_by_name() {
     assert!(matches!(builder.directory(root, b"lost+found", META), Err(Ext4Error::LostAndFound)));
     let file = builder.file(root, b"file", META, 0).unwrap();
     let mut refuses = |name: &[u8], value: &[u8]| {
-        assert!(matches!(builder.xattrs(file, [(name, value)]), Err(Ext4Error::Xattr { .. })), "{name:?}");
+        assert!(matches!(builder.xattrs(file, META, [(name, value)]), Err(Ext4Error::Xattr { .. })), "{name:?}");
     };
     refuses(b"com.example", b"");
     refuses(b"system.posix_acl_access", b"no");

@@ -155,7 +155,7 @@ impl Declaration<'_> {
     }
 
     fn xattrs(&mut self, handle: NodeHandle, meta: &Meta) -> Result<(), Ext4Error> {
-        self.builder.xattrs(handle, meta.xattrs.iter().map(|(name, value)| (&name[..], &value[..])))
+        self.builder.xattrs(handle, format_meta(meta), meta.xattrs.iter().map(|(name, value)| (&name[..], &value[..])))
     }
 }
 
