@@ -37,9 +37,9 @@ impl RootDisks for ImageDisks {
                 entrypoint: view.entrypoint.clone(),
                 cmd: view.cmd.clone(),
                 env: view.env.clone(),
-                working_dir: view.working_dir.clone(),
-                user: view.user.clone(),
-                stop_signal: view.stop_signal.clone(),
+                working_dir: Some(view.working_dir.clone()),
+                user: Some(view.user.clone()),
+                stop_signal: Some(view.stop_signal.clone()),
             },
             hold: Box::new(lease),
         })
@@ -55,7 +55,8 @@ impl RootDisks for ImageDisks {
         let made = tokio::task::spawn_blocking(move || {
             // Hashes of names differ from disk to disk, as the random part of the uuid does.
             let seed = uuid.as_bytes();
-            let hash_seed = [0, 4, 8, 12].map(|at| u32::from_le_bytes([seed[at], seed[at + 1], seed[at + 2], seed[at + 3]]));
+            let hash_seed =
+                [0, 4, 8, 12].map(|at| u32::from_le_bytes([seed[at], seed[at + 1], seed[at + 2], seed[at + 3]]));
             format_empty(&path, &EmptyDisk { bytes: size.bytes(), uuid, hash_seed, label: "writable", epoch })
         });
         match made.await {

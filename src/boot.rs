@@ -31,7 +31,7 @@ pub enum BootError {
 ///
 /// # Errors
 /// [`BootError`]; nothing half copied is left under the digest.
-pub fn take_in(store: &Store, path: &Path) -> Result<Digest, BootError> {
+pub(crate) fn take_in(store: &Store, path: &Path) -> Result<Digest, BootError> {
     let layout = store.layout();
     store.create_dir(&layout.boot(), 0o711)?;
     let temp = layout.boot().join(format!(".tmp-{}", OperationId::generate()));

@@ -106,6 +106,12 @@ impl ConfigError {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
+    /// A secret of these bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     /// The secret's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -201,11 +207,14 @@ impl RawConfig {
         let plan = AddressPlan::new(subnet, gateway).map_err(|error| {
             let variable = match error {
                 dataplane_types::AddressPlanError::Gateway(..) => "SUBNET_GATEWAY",
-                dataplane_types::AddressPlanError::PrefixLength(_) | dataplane_types::AddressPlanError::HostBits(..) => {
-                    "SUBNET_CIDR"
-                }
+                dataplane_types::AddressPlanError::PrefixLength(_)
+                | dataplane_types::AddressPlanError::HostBits(..) => "SUBNET_CIDR",
             };
-            ConfigError::new(variable, if variable == "SUBNET_CIDR" { subnet.to_string() } else { gateway.to_string() }, error)
+            ConfigError::new(
+                variable,
+                if variable == "SUBNET_CIDR" { subnet.to_string() } else { gateway.to_string() },
+                error,
+            )
         })?;
         Ok(Config {
             port: parse("PORT", &self.port, "a port from 0 (any free one) to 65535")?,
@@ -263,8 +272,9 @@ fn secret(value: Option<String>, file: Option<&Path>) -> Result<Option<Secret>, 
     let (variable, bytes) = match (value, file) {
         (Some(value), _) => ("JWT_SECRET", value.into_bytes()),
         (None, Some(path)) => {
-            let mut bytes = std::fs::read(path)
-                .map_err(|error| ConfigError::new("JWT_SECRET_FILE", path.display(), format!("a readable file ({error})")))?;
+            let mut bytes = std::fs::read(path).map_err(|error| {
+                ConfigError::new("JWT_SECRET_FILE", path.display(), format!("a readable file ({error})"))
+            })?;
             while matches!(bytes.last(), Some(b'\n' | b'\r')) {
                 bytes.pop();
             }
@@ -294,15 +304,17 @@ fn binary(variable: &'static str, named: Option<PathBuf>, name: &str) -> Result<
 /// A file that `make build` puts beside the daemon's binary, and `make install` into the library directory.
 fn artefact(variable: &'static str, named: Option<PathBuf>, name: &str) -> Result<PathBuf, ConfigError> {
     if let Some(path) = named {
-        return if path.is_file() { Ok(path) } else { Err(ConfigError::new(variable, path.display(), "an existing file")) };
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(ConfigError::new(variable, path.display(), "an existing file"))
+        };
     }
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(|directory| directory.join(name)));
     let installed = Some(Path::new("/usr/local/lib/dataplane").join(name));
-    [beside.clone(), installed]
-        .into_iter()
-        .flatten()
-        .find(|path| path.is_file())
-        .ok_or_else(|| ConfigError::new(variable, beside.unwrap_or_default().display(), "an existing file; `make build` makes it"))
+    [beside.clone(), installed].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
+        ConfigError::new(variable, beside.unwrap_or_default().display(), "an existing file; `make build` makes it")
+    })
 }
 
 #[cfg(test)]

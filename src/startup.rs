@@ -142,7 +142,12 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     let (lock, node) = open_data_directory(&store)?;
     let boot = take_in_boot_files(&store, &config)?;
     let network = Arc::new(Network::new(
-        NetworkConfig { bridge: config.bridge.clone(), plan: config.plan, uplink: config.uplink.clone(), owner: node.uuid },
+        NetworkConfig {
+            bridge: config.bridge.clone(),
+            plan: config.plan,
+            uplink: config.uplink.clone(),
+            owner: node.uuid,
+        },
         Arc::clone(&backends.network),
     ));
     network.start().await?;
@@ -167,6 +172,8 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     };
     let instances = Instances::open(deps).await?;
     sweep(&network, &instances).await;
+    let in_use = |digest: &_| instances.user_of_image(digest).is_some();
+    images.collect(in_use).await?;
     let checks = Checks { vmms: backends.vmms, network, store, reserved_bytes: config.reserved_bytes };
     let service = Dataplane::new(images, instances.clone(), checks);
     let server = server::serve(&config, service).await?;
@@ -205,10 +212,15 @@ fn take_in_boot_files(store: &Store, config: &Config) -> Result<BootFiles, Start
 
 /// Removes TAPs of ours that no record names.
 async fn sweep(network: &Network, instances: &Instances) {
-    let keep: Vec<_> =
-        instances.list().iter().filter_map(|view| view.record.spec.link.as_ref().map(|link| link.tap.clone())).collect();
+    let keep: Vec<_> = instances
+        .list()
+        .iter()
+        .filter_map(|view| view.record.spec.link.as_ref().map(|link| link.tap.clone()))
+        .collect();
     match network.sweep(&keep).await {
-        Ok(removed) => removed.iter().for_each(|tap| tracing::info!(network.tap = tap, "removed a TAP that no record names")),
+        Ok(removed) => {
+            removed.iter().for_each(|tap| tracing::info!(network.tap = tap, "removed a TAP that no record names"))
+        }
         Err(error) => tracing::warn!(error = %chain(&error), "sweep TAPs"),
     }
 }

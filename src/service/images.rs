@@ -26,11 +26,14 @@ impl ImagesApi for Dataplane {
         let pull = PullRequest {
             name: body.name,
             id: body.id,
-            platform: platform.map_err(|_| Problem::invalid_field("platform", "must be os/architecture or os/architecture/variant"))?,
+            platform: platform.map_err(|_| {
+                Problem::invalid_field("platform", "must be os/architecture or os/architecture/variant")
+            })?,
             credentials: credentials(body.credentials)?,
             labels: body.labels,
         };
-        let created = cx.timed("resolve", self.images.create(pull)).await.map_err(|error| problems::of_images(&error))?;
+        let created =
+            cx.timed("resolve", self.images.create(pull)).await.map_err(|error| problems::of_images(&error))?;
         let Created { image, existed } = created;
         if image.status != ImageStatus::Ready && request.prefer.is_some_and(|prefer| prefer.respond_async) {
             let (etag, location) = (etag(&image), GetImage::location(&image.id));
@@ -38,7 +41,11 @@ impl ImagesApi for Dataplane {
         }
         let image = cx.timed("pull", self.images.wait(&image.id)).await.map_err(|error| problems::of_images(&error))?;
         let (etag, location, body) = (etag(&image), GetImage::location(&image.id), to_wire(&image));
-        Ok(if existed { CreateImageReply::Ok { etag, body } } else { CreateImageReply::Created { etag, location, body } })
+        Ok(if existed {
+            CreateImageReply::Ok { etag, body }
+        } else {
+            CreateImageReply::Created { etag, location, body }
+        })
     }
 
     async fn import_image(&self, cx: Cx, request: ImportImage) -> Result<ImportImageReply, Problem> {
@@ -46,7 +53,11 @@ impl ImagesApi for Dataplane {
         let work = self.images.import(import, request.body.into_reader());
         let Created { image, existed } = cx.timed("import", work).await.map_err(|error| problems::of_images(&error))?;
         let (etag, location, body) = (etag(&image), GetImage::location(&image.id), to_wire(&image));
-        Ok(if existed { ImportImageReply::Ok { etag, body } } else { ImportImageReply::Created { etag, location, body } })
+        Ok(if existed {
+            ImportImageReply::Ok { etag, body }
+        } else {
+            ImportImageReply::Created { etag, location, body }
+        })
     }
 
     async fn get_image(&self, _: Cx, request: GetImage) -> Result<GetImageReply, Problem> {

@@ -116,7 +116,11 @@ impl Dataplane {
             user: if spec.user.is_empty() { "0".to_owned() } else { spec.user.clone() },
             working_dir: spec.working_dir.clone(),
             hostname: spec.hostname.clone(),
-            network: NetworkConfig { enabled: link.is_some(), ip: link.map(|link| link.ip), mac: link.map(|link| link.mac) },
+            network: NetworkConfig {
+                enabled: link.is_some(),
+                ip: link.map(|link| link.ip),
+                mac: link.map(|link| link.mac),
+            },
             labels: record.labels().clone(),
             hypervisor: match spec.hypervisor {
                 Hypervisor::CloudHypervisor => types::Hypervisor::CloudHypervisor,

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use dataplane_api::types::LogData;
 use dataplane_api::{
     ByteStream, GetInstanceLogs, GetInstanceLogsAccept, GetInstanceLogsReply, Problem, SseEvent, SseStream,
@@ -38,7 +38,9 @@ pub(super) async fn answer(instances: &Instances, request: GetInstanceLogs) -> R
         }
     }
     Ok(match request.accept {
-        GetInstanceLogsAccept::EventStream => GetInstanceLogsReply::OkEventStream { body: SseStream::new(events(tail)) },
+        GetInstanceLogsAccept::EventStream => {
+            GetInstanceLogsReply::OkEventStream { body: SseStream::new(events(tail)) }
+        }
         GetInstanceLogsAccept::Plain => GetInstanceLogsReply::OkPlain { body: ByteStream::new(plain(tail)) },
     })
 }
@@ -57,11 +59,13 @@ impl Tail {
             return Ok(Some(piece));
         }
         // Both are cancel-safe. What the log still holds comes before the end.
+        let gone = async { drop(self.subject.wait_for(Option::is_none).await) };
         tokio::select! {
             biased;
-            piece = self.reader.next(self.follow) => piece,
-            _ = self.subject.wait_for(Option::is_none) => self.reader.next(false).await,
+            piece = self.reader.next(self.follow) => return piece,
+            () = gone => {}
         }
+        self.reader.next(false).await
     }
 }
 

@@ -21,25 +21,34 @@ impl SystemApi for Dataplane {
     }
 
     async fn get_spec_yaml(&self, _: Cx, _: GetSpecYaml) -> Result<GetSpecYamlReply, Problem> {
-        Ok(GetSpecYamlReply::Ok { body: SPEC_YAML })
+        Ok(GetSpecYamlReply::Ok { body: SPEC_YAML.into() })
     }
 
     async fn get_spec_json(&self, _: Cx, _: GetSpecJson) -> Result<GetSpecJsonReply, Problem> {
-        Ok(GetSpecJsonReply::Ok { body: SPEC_JSON })
+        Ok(GetSpecJsonReply::Ok { body: SPEC_JSON.into() })
     }
 }
 
 impl Checks {
     async fn run(&self) -> Vec<ReadinessCheck> {
-        let mut checks: Vec<ReadinessCheck> = self.vmms.iter().enumerate().map(|(index, vmm)| {
-            let detail = format!("{} {}", vmm.hypervisor(), vmm.version());
-            let preferred = if index == 0 { ", used unless a request names another" } else { "" };
-            check("vmm", Ok(format!("{detail}{preferred}")), "")
-        }).collect();
+        let mut checks: Vec<ReadinessCheck> = self
+            .vmms
+            .iter()
+            .enumerate()
+            .map(|(index, vmm)| {
+                let detail = format!("{} {}", vmm.hypervisor(), vmm.version());
+                let preferred = if index == 0 { ", used unless a request names another" } else { "" };
+                check("vmm", Ok(format!("{detail}{preferred}")), "")
+            })
+            .collect();
         let hardware = self.vmms.iter().any(|vmm| vmm.capabilities().hardware_virtualization);
         let mut kvm = check(
             "kvm",
-            if hardware { Ok("guests run on hardware virtualization".into()) } else { Err("guests are emulated in software: slow".into()) },
+            if hardware {
+                Ok("guests run on hardware virtualization".into())
+            } else {
+                Err("guests are emulated in software: slow".into())
+            },
             "run on a host with hardware virtualization and /dev/kvm",
         );
         kvm.required = false;

@@ -32,9 +32,18 @@ async fn the_spec_is_served_byte_for_byte() {
     assert_eq!(yaml.body, include_bytes!("../../openapi.yaml").as_slice());
     let json = node.client.get("/spec.json").await.unwrap().json();
     assert_eq!(json["openapi"], "3.1.0");
-    let operations: usize = json["paths"].as_object().unwrap().values().map(|path| {
-        path.as_object().unwrap().keys().filter(|key| ["get", "post", "put", "patch", "delete"].contains(&key.as_str())).count()
-    }).sum();
+    let operations: usize = json["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|path| {
+            path.as_object()
+                .unwrap()
+                .keys()
+                .filter(|key| ["get", "post", "put", "patch", "delete"].contains(&key.as_str()))
+                .count()
+        })
+        .sum();
     assert_eq!(operations, OPERATIONS.len());
 }
 
@@ -42,7 +51,10 @@ async fn the_spec_is_served_byte_for_byte() {
 async fn request_ids_and_traces_are_continued() {
     let node = Node::start().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let request = Request::get("/health").header("host", "localhost").header("x-request-id", "mine-1").header("traceparent", trace);
+    let request = Request::get("/health")
+        .header("host", "localhost")
+        .header("x-request-id", "mine-1")
+        .header("traceparent", trace);
     let answer = node.client.call(request.body(Full::default()).unwrap()).await.unwrap();
     assert_eq!(answer.header("x-request-id"), "mine-1");
     assert!(answer.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));

@@ -159,7 +159,8 @@ impl Node {
             let left: Vec<_> = std::fs::read_dir(self.data().join(directory)).unwrap().flatten().collect();
             assert!(left.is_empty(), "{directory}: {left:?}");
         }
-        let run: Vec<_> = std::fs::read_dir(&self.config.runtime_dir).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        let run: Vec<_> =
+            std::fs::read_dir(&self.config.runtime_dir).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert!(run.iter().all(|name| name.to_string_lossy().starts_with("api.sock")), "{run:?}");
     }
 }
@@ -167,7 +168,10 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         for pid in self.vmms() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid.cast_signed()),
+                nix::sys::signal::Signal::SIGKILL,
+            );
         }
     }
 }

@@ -110,7 +110,8 @@ async fn a_stale_entity_tag_stops_a_delete() {
     let instance = node.create("one", &["stay"]).await;
     let uuid = instance["uuid"].as_str().unwrap();
     let delete = |tag: String| {
-        let request = Request::delete("/instances/one?grace_seconds=0").header("host", "localhost").header("if-match", tag);
+        let request =
+            Request::delete("/instances/one?grace_seconds=0").header("host", "localhost").header("if-match", tag);
         node.client.call(request.body(http_body_util::Full::default()).unwrap())
     };
     let stale = delete(format!("\"{uuid}-0\"")).await.unwrap();
@@ -131,7 +132,8 @@ async fn lists_come_in_pages_and_by_label_and_state() {
     node.until("b", |instance| instance["state"] == "Shutdown").await;
     let ids = async |query: &str| -> (Vec<String>, Option<String>) {
         let page = node.client.get(&format!("/instances?{query}")).await.unwrap().json();
-        let ids = page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+        let ids =
+            page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
         (ids, page["next_cursor"].as_str().map(str::to_owned))
     };
     let (first, cursor) = ids("limit=2").await;

@@ -55,7 +55,11 @@ async fn tail_and_plain_text_do_what_they_say() {
     while text(&events.next().await.unwrap().unwrap()) != "hello world" {}
     let request = |query: &str| {
         let path = format!("/instances/echo/logs?{query}");
-        Request::get(path).header("host", "localhost").header("accept", "text/plain").body(http_body_util::Full::default()).unwrap()
+        Request::get(path)
+            .header("host", "localhost")
+            .header("accept", "text/plain")
+            .body(http_body_util::Full::default())
+            .unwrap()
     };
     let plain = node.client.call(request("tail=1")).await.unwrap();
     assert_eq!((plain.status, plain.body.as_ref()), (200, &b"hello world\n"[..]));

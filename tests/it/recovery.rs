@@ -12,7 +12,8 @@ async fn living_vms_are_adopted_and_dead_ones_told() {
     node.stop().await;
     assert_eq!(node.vmms().len(), 2, "stopping the daemon stops no VM");
     for pid in node.vmms().into_iter().filter(|pid| *pid != survivor) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
     }
     node.launch().await;
     let lives = node.get("lives").await;

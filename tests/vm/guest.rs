@@ -23,7 +23,9 @@ async fn argv_environment_host_name_and_identity_are_exact() {
     let instance = host.create(body).await.unwrap();
     assert_eq!(instance["entrypoint"], json!(["/bin/sh", "-c"]));
     assert_eq!(instance["env"]["CHANGED"], "own");
-    for line in ["args[a b][$HOME 'x']", "env[1][own][two words", "cwd[/var/made]", "name[guest-name]", "id[33]", "done"] {
+    for line in
+        ["args[a b][$HOME 'x']", "env[1][own][two words", "cwd[/var/made]", "name[guest-name]", "id[33]", "done"]
+    {
         host.line("exact", line).await.unwrap();
     }
     let root = host.line("exact", " / overlay ").await.unwrap();

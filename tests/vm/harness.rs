@@ -75,7 +75,12 @@ impl Host {
     }
 
     /// The same, behind an event; the line and its event id.
-    pub(crate) async fn line_after(&self, id: &str, text: &str, after: Option<&str>) -> anyhow::Result<(String, String)> {
+    pub(crate) async fn line_after(
+        &self,
+        id: &str,
+        text: &str,
+        after: Option<&str>,
+    ) -> anyhow::Result<(String, String)> {
         let path = format!("/instances/{id}/logs?follow=true&tail=100000");
         let mut events = self.client.events(&path, after).await?;
         let mut seen = Vec::new();
@@ -90,8 +95,13 @@ impl Host {
             anyhow::bail!("the log ended")
         };
         let found = tokio::time::timeout(PATIENCE, search).await;
-        found.unwrap_or_else(|_| Err(anyhow::anyhow!("no such line within {PATIENCE:?}")))
-            .with_context(|| format!("wait for {text:?} in the log of {id}; it says:\n{}\n--- vmm\n{}", seen.join("\n"), self.vmm_log(id)))
+        found.unwrap_or_else(|_| Err(anyhow::anyhow!("no such line within {PATIENCE:?}"))).with_context(|| {
+            format!(
+                "wait for {text:?} in the log of {id}; it says:\n{}\n--- vmm\n{}",
+                seen.join("\n"),
+                self.vmm_log(id)
+            )
+        })
     }
 
     fn vmm_log(&self, id: &str) -> String {
@@ -107,7 +117,11 @@ impl Host {
             if holds(&instance) {
                 return Ok(instance);
             }
-            anyhow::ensure!(begin.elapsed() < PATIENCE, "{id} did not become {what}: {instance}\n{}", self.daemon.log());
+            anyhow::ensure!(
+                begin.elapsed() < PATIENCE,
+                "{id} did not become {what}: {instance}\n{}",
+                self.daemon.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -33,7 +33,8 @@ async fn a_program_that_ends_leaves_its_exit_code_and_a_shut_down_vm() {
     assert_eq!(ended["exit_code"], 7);
     assert_eq!(ended["ready"], false);
     // A program that cannot be started is told by its reason.
-    let body = json!({ "id": "lost", "image": image, "memory_mb": 256, "vcpus": 1, "disk_gb": 1, "entrypoint": ["/no/such"] });
+    let body =
+        json!({ "id": "lost", "image": image, "memory_mb": 256, "vcpus": 1, "disk_gb": 1, "entrypoint": ["/no/such"] });
     host.create(body).await.unwrap();
     let lost = host.until("lost", "Shutdown", |instance| instance["state"] == "Shutdown").await.unwrap();
     assert_eq!(lost["exit_code"], 127);
@@ -79,7 +80,8 @@ async fn a_killed_vmm_is_seen_and_its_siblings_do_not_notice() {
     host.line("one", "up").await.unwrap();
     let [victim] = host.daemon.processes()[..] else { panic!("one VMM") };
     host.script("two", &image, "echo up; sleep 1000").await.unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim.cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
     let one = host.until("one", "Stopped", |instance| instance["state"] == "Stopped").await.unwrap();
     assert_eq!(one["last_error"]["code"], "vmm_exited");
     assert_eq!(host.get("two").await.unwrap()["state"], "Running");
@@ -93,7 +95,7 @@ async fn a_killed_vmm_is_seen_and_its_siblings_do_not_notice() {
 async fn a_guest_that_reboots_comes_back_from_its_record() {
     let host = Host::start().unwrap();
     let image = host.import(shell_image()).await.unwrap();
-    let script = "if [ -e /booted ]; then echo second life; sleep 1000; fi; echo first life; : > /booted; /bin/busybox sync; /bin/busybox reboot -f";
+    let script = "if [ -e /booted ]; then echo second life; sleep 1000; fi; echo first life; : > /booted; /bin/busybox sync; echo b > /proc/sysrq-trigger";
     host.script("again", &image, script).await.unwrap();
     host.line("again", "first life").await.unwrap();
     host.line("again", "second life").await.unwrap();

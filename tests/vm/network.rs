@@ -21,7 +21,10 @@ async fn guests_reach_the_gateway_and_are_reached_but_not_each_other() {
         host.line("client", line).await.unwrap();
     }
     host.until("server", "ready", |instance| instance["ready"] == true).await.unwrap();
-    let page = host.daemon.space().command("/bin/busybox", &["wget", "-q", "-T", "60", "-O", "-", &format!("http://{address}/")]);
+    let page = host
+        .daemon
+        .space()
+        .command("/bin/busybox", &["wget", "-q", "-T", "60", "-O", "-", &format!("http://{address}/")]);
     assert_eq!(page.trim(), "page");
     for id in ["server", "client"] {
         host.delete(id, 0).await.unwrap();

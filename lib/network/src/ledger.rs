@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use dataplane_types::{AddressPlan, InstanceId, Mac, TapName};
-
-use crate::link::Link;
+use dataplane_types::{AddressPlan, InstanceId, Link, Mac, TapName};
 
 /// Most guests on one bridge: the kernel numbers a bridge's ports with ten bits, from 1 (`BR_PORT_BITS`,
 /// net/bridge/br_private.h); the 1,024th is refused with `EXFULL`.

@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dataplane_types::{InstanceId, Mac, TapName};
+use dataplane_types::{InstanceId, Link, Mac, TapName};
 use ipnet::Ipv4Net;
 use tracing::{info, warn};
 
@@ -14,7 +14,6 @@ use crate::backend::{Backend, BackendError, BridgeSpec, HostLink, LinkKind, Sett
 use crate::check::{self, Check};
 use crate::config::{InterfaceName, InterfaceNameError, NetworkConfig};
 use crate::ledger::{ClaimError, Ledger};
-use crate::link::Link;
 use crate::mark::{self, BridgeMark};
 use crate::ruleset::{self, Uplink};
 

@@ -217,6 +217,15 @@ pub struct Link {
     pub tap: TapName,
 }
 
+impl Link {
+    /// The MAC of the host's side of the TAP: it follows the address, so a TAP made again for a restored guest equals
+    /// the one that its snapshot names.
+    #[must_use]
+    pub fn host_mac(&self) -> Mac {
+        Mac::of_host(self.ip)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +252,16 @@ mod tests {
         );
         assert!(matches!(AddressPlan::new(net("10.0.0.7/24"), gateway), Err(AddressPlanError::HostBits(..))));
         assert!(matches!(AddressPlan::new(net("10.0.1.0/24"), gateway), Err(AddressPlanError::Gateway(..))));
+    }
+
+    #[test]
+    fn a_links_record_keeps_its_form() {
+        let ip = Ipv4Addr::new(192, 168, 100, 7);
+        let gateway = Ipv4Addr::new(192, 168, 100, 1);
+        let link = Link { ip, prefix_len: 24, gateway, mac: Mac::of_guest(ip), tap: TapName::of(ip) };
+        let text = r#"{"ip":"192.168.100.7","prefix_len":24,"gateway":"192.168.100.1","mac":"02:d0:c0:a8:64:07","tap":"tapc0a86407"}"#;
+        assert_eq!(serde_json::to_string(&link).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Link>(text).unwrap(), link);
     }
 
     #[test]

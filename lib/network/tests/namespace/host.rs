@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use dataplane_network::{HostLink, Kernel, Link, Network, NetworkConfig, NetworkError, StartReport};
+use dataplane_network::{HostLink, Kernel, Network, NetworkConfig, NetworkError, StartReport};
 use dataplane_testkit::netns::{Netns, RawTap};
-use dataplane_types::{AddressPlan, InstanceId, Mac};
+use dataplane_types::{AddressPlan, InstanceId, Link, Mac};
 use uuid::Uuid;
 
 use crate::frames;
