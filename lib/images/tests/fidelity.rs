@@ -225,3 +225,33 @@ async fn an_empty_disk_is_mounted_and_written_by_the_kernel() {
     let mount = Mount::new(&path, "ro,loop");
     assert_eq!(mount.path().read_dir().unwrap().count(), 2001, "and lost+found");
 }
+
+#[tokio::test]
+#[ignore = "needs root: mounts a small file system"]
+async fn a_disk_that_fills_up_in_the_middle_is_left_as_it_was() {
+    let place = Place::new();
+    let root = place.root().to_str().unwrap().to_owned();
+    run("mount", &["-t", "tmpfs", "-o", "size=12m", "tmpfs", &root]);
+    let _mounted = Unmount(root);
+    let images = place.open().await;
+    // 8 MB that do not compress: the archive fits, the unpacked layer beside it does not.
+    let noise: Vec<u8> = (0..2_000_000u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let layer = LayerTar::default().file("noise", 0, &noise).finish();
+    let archive = Layout::new(&[(layer, Compression::Gzip)], &json!({})).unwrap().archive().unwrap();
+    let request = dataplane_images::ImportRequest { name: Some("big:1".to_owned()), ..Default::default() };
+    let error = images.import(request.clone(), &archive[..]).await.unwrap_err();
+    assert_eq!(error.code(), dataplane_images::ErrorCode::NoSpace, "{error}");
+    assert!(place.files("work").is_empty() && place.files("disks").is_empty());
+    let small = LayerTar::default().file("small", 0, b"x").finish();
+    let archive = Layout::new(&[(small, Compression::Gzip)], &json!({})).unwrap().archive().unwrap();
+    assert!(images.import(request, &archive[..]).await.is_ok(), "everything else goes on");
+}
+
+/// Ends a mount that the test made by hand.
+struct Unmount(String);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        run("umount", &["-l", &self.0]);
+    }
+}

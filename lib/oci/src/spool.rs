@@ -97,7 +97,7 @@ pub(crate) fn copy_hashed(
             Err(error) => return Err(on_read_error(error)),
         };
         if count % SPACE_GRAIN < length as u64 {
-            scratch.check_space(SPACE_GRAIN)?;
+            scratch.check_space(length as u64)?;
         }
         count += length as u64;
         if count > max {

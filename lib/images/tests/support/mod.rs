@@ -37,6 +37,10 @@ impl Place {
         Images::open(Store::new(layout), options).await.expect("open the images")
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        self.0.path()
+    }
+
     fn path(&self, below: &str) -> PathBuf {
         self.0.path().join("data/images").join(below)
     }
