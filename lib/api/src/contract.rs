@@ -91,6 +91,10 @@ impl Contract {
         };
         let media = media_type(seen)?;
         let declared = content.get(&media).ok_or_else(|| format!("media type {media} is not declared"))?;
+        if media.ends_with("yaml") {
+            // There is one such answer, and it is compared byte for byte by whoever asks for it.
+            return Ok(());
+        }
         let body = body_value(seen, &media)?;
         self.validate(&declared["schema"], &body)?;
         if media == "application/problem+json" { self.judge_problem(seen, &body) } else { Ok(()) }

@@ -9,6 +9,9 @@ static PATTERN_16: Pattern = Pattern::new(
 static PATTERN_3: Pattern = Pattern::new(
     "^(?!import$)[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$",
 );
+static PATTERN_9: Pattern = Pattern::new(
+    "^(\\*|(W/)?\"[\\u0021\\u0023-\\u007e]*\"( *, *(W/)?\"[\\u0021\\u0023-\\u007e]*\")*)$",
+);
 static PATTERN_14: Pattern = Pattern::new("^/[^\\u0000]*$");
 static PATTERN_15: Pattern = Pattern::new(
     "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
@@ -21,7 +24,6 @@ static PATTERN_1: Pattern = Pattern::new(
 );
 static PATTERN_2: Pattern = Pattern::new("^[A-Za-z0-9][A-Za-z0-9._:/@-]*$");
 static PATTERN_0: Pattern = Pattern::new("^[A-Za-z0-9_-]+$");
-static PATTERN_9: Pattern = Pattern::new("^[\\u0020-\\u007e]+$");
 static PATTERN_12: Pattern = Pattern::new("^[^=\\u0000]+$");
 static PATTERN_5: Pattern = Pattern::new("^[^\\u0000-\\u001f\\u007f:]+$");
 static PATTERN_7: Pattern = Pattern::new("^[^\\u0000-\\u001f\\u007f]*$");
