@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use dataplane_agent::{CONFIG_DISK_SERIAL, GuestConfig, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
+use dataplane_agent::{CONFIG_DISK_SERIAL, GuestConfig, GuestNetwork, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_vmm::DiskSpec;
 
 /// What a guest's program does.
@@ -58,7 +58,7 @@ impl Kit {
     }
 
     /// The three disks of an instance that runs a program.
-    pub(crate) fn disks(&self, directory: &Path, program: Program) -> Vec<DiskSpec> {
+    pub(crate) fn disks(&self, directory: &Path, program: Program, network: Option<GuestNetwork>) -> Vec<DiskSpec> {
         let disk = |serial: &str, readonly| DiskSpec {
             serial: serial.into(),
             path: directory.join(format!("{serial}.img")),
@@ -67,7 +67,7 @@ impl Kit {
         let image = disk(IMAGE_DISK_SERIAL, true);
         let writable = disk(WRITABLE_DISK_SERIAL, false);
         let config = disk(CONFIG_DISK_SERIAL, true);
-        put(&config.path, &self.config(program).to_disk().unwrap());
+        put(&config.path, &self.config(program, network).to_disk().unwrap());
         match self {
             Self::Fake => {
                 put(&image.path, &[0; 4096]);
@@ -81,7 +81,7 @@ impl Kit {
         vec![image, writable, config]
     }
 
-    fn config(&self, program: Program) -> GuestConfig {
+    fn config(&self, program: Program, network: Option<GuestNetwork>) -> GuestConfig {
         GuestConfig {
             instance_id: "conformance".into(),
             hostname: "conformance".into(),
@@ -92,7 +92,7 @@ impl Kit {
             working_dir: "/".into(),
             user: String::new(),
             stop_signal: "SIGTERM".into(),
-            network: None,
+            network,
         }
     }
 
@@ -147,6 +147,6 @@ fn make_ext4(path: &Path, size: &str, root: Option<&Path>) {
     if let Some(root) = root {
         command.arg("-d").arg(root);
     }
-    let made = command.arg(path).arg(size).status().expect("mke2fs is needed (e2fsprogs)");
+    let made = command.arg(path).arg(size).stdout(Stdio::null()).status().expect("mke2fs is needed (e2fsprogs)");
     assert!(made.success(), "mke2fs {}: {made}", path.display());
 }

@@ -8,5 +8,6 @@ mod adoption;
 mod failures;
 mod guests;
 mod lifecycle;
+mod network;
 mod process;
 mod rig;

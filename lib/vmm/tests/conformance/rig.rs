@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dataplane_agent::GuestMessage;
 use dataplane_agent::host::AgentClient;
+use dataplane_agent::{GuestMessage, GuestNetwork};
 use dataplane_types::Mib;
-use dataplane_vmm::{CloudHypervisor, Launch, Qemu, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
+use dataplane_vmm::{CloudHypervisor, Launch, NetSpec, Qemu, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
@@ -32,7 +32,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// A VM whose guest will run this program.
     pub(crate) fn new(program: Program) -> Self {
+        Self::with_network(program, None)
+    }
+
+    /// The same, with a network device; a simulated guest has none.
+    pub(crate) fn with_network(program: Program, network: Option<(NetSpec, GuestNetwork)>) -> Self {
         let (vmm, kit) = subject();
+        let (net, guest_network) = network.unzip();
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let run_dir = path("run");
@@ -45,8 +51,8 @@ impl Rig {
             kernel,
             initramfs,
             cmdline,
-            disks: kit.disks(directory.path(), program),
-            net: None,
+            disks: kit.disks(directory.path(), program, guest_network),
+            net,
         };
         let launch = Launch {
             spec,
@@ -156,6 +162,11 @@ pub(crate) fn alive(process: &VmmProcess) -> bool {
 
 fn text(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// Whether guests are simulated.
+pub(crate) fn is_simulated() -> bool {
+    matches!(subject().1, Kit::Fake)
 }
 
 /// The VMM under test and the guests that it runs.
