@@ -21,7 +21,7 @@ static CONTRACT: LazyLock<Contract> = LazyLock::new(Contract::new);
 
 pub(crate) fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     let seen = Seen { method, path, status: answer.status, headers: &answer.headers, body: &answer.body };
-    CONTRACT.check(seen).map_err(|breach| breach.to_string())
+    CONTRACT.check(&seen).map_err(|breach| breach.to_string())
 }
 
 /// The `fake-ch` that was built with these tests.
@@ -79,7 +79,7 @@ impl Node {
 
     /// Starts the daemon, again perhaps, on the same directory.
     pub(crate) async fn launch(&mut self) {
-        let driver = CloudHypervisor::probe(fake_ch()).await.unwrap();
+        let driver = CloudHypervisor::probe(fake_ch()).unwrap();
         let backends = Backends {
             vmms: vec![Arc::new(driver)],
             vmm_binaries: vec!["fake-ch".into()],

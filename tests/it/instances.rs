@@ -167,10 +167,12 @@ async fn a_guest_that_reboots_is_started_anew_until_it_does_nothing_else() {
     let node = Node::start().await;
     node.import().await;
     node.create("loop", &["reboot"]).await;
-    let ended = node.until("loop", |instance| instance["state"] == "Stopped").await;
+    // Between two of its lives an instance is `Stopped` as well, with the restart in `operation`.
+    let at_rest = |instance: &serde_json::Value| instance["state"] == "Stopped" && instance["operation"].is_null();
+    let ended = node.until("loop", at_rest).await;
     assert_eq!(ended["last_error"]["code"], "reboot_loop");
     node.create("panic", &["panic"]).await;
-    let ended = node.until("panic", |instance| instance["state"] == "Stopped").await;
+    let ended = node.until("panic", at_rest).await;
     assert_eq!(ended["last_error"]["code"], "guest_panic");
     for id in ["loop", "panic"] {
         assert_eq!(node.client.delete(&format!("/instances/{id}")).await.unwrap().status, 204);

@@ -18,7 +18,7 @@ static CONTRACT: LazyLock<Contract> = LazyLock::new(Contract::new);
 
 fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     let seen = Seen { method, path, status: answer.status, headers: &answer.headers, body: &answer.body };
-    CONTRACT.check(seen).map_err(|breach| breach.to_string())
+    CONTRACT.check(&seen).map_err(|breach| breach.to_string())
 }
 
 pub(crate) struct Host {

@@ -194,22 +194,36 @@ impl Actor {
     }
 
     async fn observe(&mut self) -> Seen {
-        let vmm = match &mut self.vmm {
+        let asked = match &self.vmm {
+            Some(live) => Some(live.handle.state().await),
+            None => None,
+        };
+        let vmm = match asked {
             None => SeenVmm::Gone,
-            Some(live) => match live.handle.state().await {
-                Ok(state) => {
-                    live.state = state;
-                    live.unresponsive = false;
-                    SeenVmm::Alive(state)
-                }
-                Err(error) => {
-                    tracing::warn!(instance.id = %self.record.id, error = %error, "the VMM does not answer");
+            Some(Ok(state)) => {
+                self.seen_state(state);
+                SeenVmm::Alive(state)
+            }
+            Some(Err(error)) => {
+                tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "the VMM does not answer");
+                if let Some(live) = &mut self.vmm {
                     live.unresponsive = true;
-                    SeenVmm::Unresponsive
                 }
-            },
+                SeenVmm::Unresponsive
+            }
         };
         Seen { vmm, link: self.link, asked: self.asked, hopeless: self.hopeless }
+    }
+
+    fn seen_state(&mut self, state: VmState) {
+        if state == VmState::Shutdown {
+            // The event may still be on its way: the state and its time appear together all the same.
+            self.ended();
+        }
+        if let Some(live) = &mut self.vmm {
+            live.state = state;
+            live.unresponsive = false;
+        }
     }
 
     async fn execute(&mut self, step: Step) -> Result<(), StepError> {
@@ -381,7 +395,7 @@ impl Actor {
         match event {
             VmEvent::Shutdown => {
                 tracing::info!(instance.id = %id, "the guest has shut down");
-                self.ended(VmState::Shutdown);
+                self.seen_state(VmState::Shutdown);
             }
             VmEvent::Reset => self.reset(),
             VmEvent::Panicked => {
@@ -394,20 +408,20 @@ impl Actor {
                 if !expected && !self.hopeless {
                     self.trouble("vmm_exited", &format!("the VMM ended: {reason}"));
                 }
-                self.ended(VmState::Shutdown);
+                self.ended();
                 self.vmm = None;
             }
         }
     }
 
-    fn ended(&mut self, state: VmState) {
+    /// The guest has ended: from now on its state says so, and the record when.
+    fn ended(&mut self) {
         self.ready = false;
-        if let Some(live) = &mut self.vmm {
-            live.state = state;
-        }
-        let now = self.deps.clock.now();
-        if let Err(error) = self.update(|record| record.stopped_at = Some(now)) {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the end of the guest");
+        if self.record.stopped_at.is_none() {
+            let now = self.deps.clock.now();
+            if let Err(error) = self.update(|record| record.stopped_at = Some(now)) {
+                tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the end of the guest");
+            }
         }
     }
 

@@ -118,6 +118,9 @@ impl Actor {
             tracing::info!(instance.id = %self.record.id, vmm.pid = process.pid, "adopted a living VMM");
             return Ok(());
         }
+        if vmm.process.is_some() && self.record.stopped_at.is_none() && self.record.op.is_none() {
+            self.trouble("vmm_exited", "the VMM was gone when the daemon started");
+        }
         orphans::end_all(&launch.run_dir, &self.deps.vmm_binaries).await.map_err(StepError::Orphans)?;
         Ok(())
     }
