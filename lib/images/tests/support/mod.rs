@@ -13,12 +13,21 @@ use dataplane_store::{Layout, Store};
 use tar::{EntryType, Header};
 
 /// A data directory of its own.
-pub(crate) struct Place(tempfile::TempDir);
+pub(crate) struct Place {
+    root: PathBuf,
+    _own: Option<tempfile::TempDir>,
+}
 
 #[allow(dead_code, reason = "each test binary uses its part")]
 impl Place {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().expect("make a directory"))
+        let own = tempfile::tempdir().expect("make a directory");
+        Self { root: own.path().to_owned(), _own: Some(own) }
+    }
+
+    /// One that somebody else made and removes.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root, _own: None }
     }
 
     pub(crate) fn options(&self) -> ImageOptions {
@@ -33,16 +42,16 @@ impl Place {
     }
 
     pub(crate) async fn open_with(&self, options: ImageOptions) -> Images {
-        let layout = Layout::new(self.0.path().join("data"), self.0.path().join("run")).expect("a layout");
+        let layout = Layout::new(self.root.join("data"), self.root.join("run")).expect("a layout");
         Images::open(Store::new(layout), options).await.expect("open the images")
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.0.path()
+        &self.root
     }
 
     fn path(&self, below: &str) -> PathBuf {
-        self.0.path().join("data/images").join(below)
+        self.root.join("data/images").join(below)
     }
 
     pub(crate) fn files(&self, below: &str) -> Vec<String> {
