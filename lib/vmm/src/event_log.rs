@@ -28,16 +28,19 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) trait Fold: Send + 'static {
     /// What a document means, if anything.
     fn fold(&mut self, document: &Value) -> Option<VmEvent>;
+
+    /// Whether a document says that the VM was booted anew by its driver: what came before is history.
+    fn begins_anew(&self, document: &Value) -> bool;
 }
 
 /// Reads what is in the file already, then follows it until the process is gone. `fold` has seen everything that was
-/// in the file when this returns.
+/// in the file when this returns; of that, only what concerns the VM's present run is delivered.
 pub(crate) fn follow(path: &Path, process: Watched, mut fold: impl Fold) -> mpsc::Receiver<VmEvent> {
     let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
     // The watch comes before the first read: what is written in between is then seen twice, not never.
     let changes = watch(path);
     let mut log = EventLog::open(path);
-    let missed = log.read(&mut fold);
+    let missed = log.read_missed(&mut fold);
     tokio::spawn(async move {
         send_all(&sender, missed).await;
         let reason = tokio::select! {
@@ -78,25 +81,41 @@ impl EventLog {
         Self { path: path.to_owned(), file, documents: Documents::default() }
     }
 
-    /// Everything new. Reads a file in the page cache: no reason to leave the thread.
+    fn read_missed(&mut self, fold: &mut impl Fold) -> Vec<VmEvent> {
+        let mut events = Vec::new();
+        self.read_each(|document| {
+            if fold.begins_anew(&document) {
+                events.clear();
+            }
+            events.extend(fold.fold(&document));
+        });
+        events
+    }
+
     fn read(&mut self, fold: &mut impl Fold) -> Vec<VmEvent> {
         let mut events = Vec::new();
+        self.read_each(|document| events.extend(fold.fold(&document)));
+        events
+    }
+
+    /// Everything new. Reads a file in the page cache: no reason to leave the thread.
+    fn read_each(&mut self, mut take: impl FnMut(Value)) {
         let mut chunk = [0; 16 << 10];
-        let Some(file) = &mut self.file else { return events };
+        let Some(file) = &mut self.file else { return };
         loop {
             match file.read(&mut chunk) {
-                Ok(0) => return events,
+                Ok(0) => return,
                 Ok(count) => self.documents.push(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(path = ?self.path, error, "the event file cannot be read");
                     self.file = None;
-                    return events;
+                    return;
                 }
             }
             while let Some(document) = self.documents.next() {
-                events.extend(fold.fold(&document));
+                take(document);
             }
         }
     }

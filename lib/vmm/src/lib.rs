@@ -105,7 +105,7 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     async fn kill(&self) -> Result<(), VmmError>;
 
     /// Everything that happens from now on, ending with [`VmEvent::Exited`]. One receiver per handle: the second call
-    /// returns `None`. Events of this generation that happened before an adoption are delivered first where the driver
-    /// can still read them.
+    /// returns `None`. What happened to the VM since it was last booted, but before an adoption, is delivered first
+    /// where the driver can still read it; an earlier daemon may have seen it already.
     fn events(&self) -> Option<mpsc::Receiver<VmEvent>>;
 }

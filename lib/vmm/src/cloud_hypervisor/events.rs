@@ -76,6 +76,10 @@ impl Fold for Events {
             _ => None,
         }
     }
+
+    fn begins_anew(&self, record: &Value) -> bool {
+        record["source"] == "vm" && record["event"] == "booted"
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ impl Fold for Events {
             _ => None,
         }
     }
+
+    fn begins_anew(&self, document: &Value) -> bool {
+        document["event"] == "RESET" && document["data"]["reason"] == "host-qmp-system-reset"
+    }
 }
 
 impl Events {

@@ -48,7 +48,13 @@ async fn what_happened_without_a_daemon_is_told() {
     let mut events = handle.events().unwrap();
     assert_eq!(rig.event(&mut events).await, VmEvent::Shutdown);
     handle.boot().await.unwrap();
+    drop((handle, events));
+    // The end of the first run is history in the second.
+    let handle = rig.adopt(&process).await.expect("the process is there");
+    let mut events = handle.events().unwrap();
+    assert_eq!(handle.state().await.unwrap(), VmState::Running);
     handle.quit().await.unwrap();
+    assert!(matches!(rig.event(&mut events).await, VmEvent::Exited(_)));
 }
 
 #[tokio::test]
