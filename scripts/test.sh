@@ -113,7 +113,7 @@ tier4() {
 	fi
 	log=$(mktemp)
 	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1800}" --env HYPERVISOR=cloud-hypervisor --env RUST_LOG \
-		--env RUST_BACKTRACE --share "$target/debug/dataplane" -- "$binary" --test-threads=1 2>&1 | tee "$log"
+		--env RUST_BACKTRACE --share "$target/debug/dataplane" --share /bin/busybox -- "$binary" --test-threads=1 2>&1 | tee "$log"
 	local ended=${PIPESTATUS[0]}
 	sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\{0,1\}/skipped: \1: /p' "$log"
 	result=$(grep -a '^test result:' "$log" | tail -n 1)

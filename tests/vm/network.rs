@@ -1,8 +1,12 @@
 //! Guests on the bridge: to the gateway, from the host, and not to each other.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
-use crate::harness::{Host, shell_image};
+use crate::harness::{Host, PATIENCE, shell_image};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_reach_the_gateway_and_are_reached_but_not_each_other() {
@@ -21,11 +25,8 @@ async fn guests_reach_the_gateway_and_are_reached_but_not_each_other() {
         host.line("client", line).await.unwrap();
     }
     host.until("server", "ready", |instance| instance["ready"] == true).await.unwrap();
-    let page = host
-        .daemon
-        .space()
-        .command("/bin/busybox", &["wget", "-q", "-T", "60", "-O", "-", &format!("http://{address}/")]);
-    assert_eq!(page.trim(), "page");
+    let page = host.daemon.space().run(move || fetch(&address));
+    assert!(page.ends_with("\r\n\r\npage\n"), "{page}");
     for id in ["server", "client"] {
         host.delete(id, 0).await.unwrap();
     }
@@ -55,4 +56,21 @@ async fn a_wanted_address_is_given_once_and_no_network_means_none() {
         host.delete(id, 0).await.unwrap();
     }
     host.assert_clean();
+}
+
+/// The answer of a guest's web server; its program has started, but it may not listen yet.
+fn fetch(address: &str) -> String {
+    let begin = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect((address, 80)) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "connect to {address}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 /// An image under construction.
-
 pub struct ImageBuilder {
     name: String,
     layer: Builder<Vec<u8>>,
