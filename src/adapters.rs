@@ -26,7 +26,13 @@ impl RootDisks for ImageDisks {
     fn lease(&self, image: &str) -> Result<ImageLease, RootDiskError> {
         let lease = self.images.lease(image).map_err(|error| match error {
             ImagesError::NotReady { status, .. } => RootDiskError::NotReady(image.to_owned(), status.to_string()),
-            _ => RootDiskError::NotFound(image.to_owned()),
+            ImagesError::Reference(_)
+            | ImagesError::NotFound(_)
+            | ImagesError::InUse { .. }
+            | ImagesError::Conflict { .. }
+            | ImagesError::Failed(_)
+            | ImagesError::Store(_)
+            | ImagesError::TaskLost => RootDiskError::NotFound(image.to_owned()),
         })?;
         let view = lease.view();
         Ok(ImageLease {
@@ -102,7 +108,11 @@ fn claim_error(error: ClaimError) -> LinkError {
     match error {
         ClaimError::AddressInUse { .. } | ClaimError::MacInUse { .. } => LinkError::InUse(text),
         ClaimError::Full { .. } => LinkError::Full(text),
-        _ => LinkError::Impossible(text),
+        ClaimError::NotInSubnet { .. }
+        | ClaimError::MacReserved { .. }
+        | ClaimError::AlreadyHolds { .. }
+        | ClaimError::OtherPlan { .. }
+        | ClaimError::OtherTap { .. } => LinkError::Impossible(text),
     }
 }
 

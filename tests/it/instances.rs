@@ -168,7 +168,7 @@ async fn a_guest_that_reboots_is_started_anew_until_it_does_nothing_else() {
     node.import().await;
     node.create("loop", &["reboot"]).await;
     // Between two of its lives an instance is `Stopped` as well, with the restart in `operation`.
-    let at_rest = |instance: &serde_json::Value| instance["state"] == "Stopped" && instance["operation"].is_null();
+    let at_rest = |instance: &Value| instance["state"] == "Stopped" && instance["operation"].is_null();
     let ended = node.until("loop", at_rest).await;
     assert_eq!(ended["last_error"]["code"], "reboot_loop");
     node.create("panic", &["panic"]).await;

@@ -1,6 +1,8 @@
 //! The daemon in this process, with a real disk, real sockets and `fake-ch` as real VMM processes. Every answer is
 //! checked against the spec.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod auth;
 mod contract;
 mod dependencies;

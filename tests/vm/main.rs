@@ -2,6 +2,8 @@
 //! every VMM; `HYPERVISOR` says which. Needs root, `bin/vmlinux` and `bin/initrd.img`, and the VMM's binary; what is
 //! missing fails the test that needs it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod guest;
 mod harness;
 mod lifecycle;

@@ -83,7 +83,8 @@ impl Client {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.with_context(|| line.clone())?.to_bytes();
         let answer = Answer { request: line, status: parts.status.as_u16(), headers: parts.headers, body };
-        (self.check)(&method, &path, &answer).map_err(|error| anyhow::anyhow!("{}: {error}\n{answer:?}", answer.request))?;
+        (self.check)(&method, &path, &answer)
+            .map_err(|error| anyhow::anyhow!("{}: {error}\n{answer:?}", answer.request))?;
         Ok(answer)
     }
 

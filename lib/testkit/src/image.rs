@@ -25,8 +25,9 @@ impl ImageBuilder {
     /// # Errors
     /// When `/bin/busybox` cannot be read.
     pub fn busybox(name: &str) -> io::Result<Self> {
-        let busybox = std::fs::read("/bin/busybox")
-            .map_err(|error| io::Error::new(error.kind(), format!("read /bin/busybox (package busybox-static): {error}")))?;
+        let busybox = std::fs::read("/bin/busybox").map_err(|error| {
+            io::Error::new(error.kind(), format!("read /bin/busybox (package busybox-static): {error}"))
+        })?;
         let mut image = Self::new(name);
         for directory in ["bin", "etc", "tmp", "run", "proc", "sys", "dev", "var"] {
             image = image.directory(directory, 0o755)?;
