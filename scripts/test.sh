@@ -11,24 +11,17 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 target=${CARGO_TARGET_DIR:-target}
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
-network='' guests=''
+# What needs root: namespaces of its own, loop mounts.
+rooted='((package(dataplane-network) & kind(test)) | binary(=fidelity) | (package(dataplane-init) & test(the_kernel_takes_every_request)))'
+guests='binary(=vm)'
+# The conformance suite of the VMM drivers; against fake-ch it is part of tier 1.
+conformance='binary(=conformance)'
 passed=0 failed=0 skipped=0
 report=()
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
 count_tests() { cargo nextest list --workspace --message-format json "$@" 2>/dev/null | jq '[."rust-suites"[].testcases[] | select(."filter-match".status == "matches")] | length'; }
-
-# The runner refuses filters that name a binary that is not there (yet).
-choose() {
-	local binaries
-	binaries=$(cargo nextest list --workspace --list-type binaries-only --message-format json 2>/dev/null |
-		jq -r '."rust-binaries"[]."binary-name"')
-	network='(package(dataplane-network) & kind(test))'
-	guests='none()'
-	if grep -qx net <<<"$binaries"; then network="(binary(=net) | $network)"; fi
-	if grep -qx vm <<<"$binaries"; then guests='binary(=vm)'; fi
-}
 
 # A tier's result: number, name, passed, failed, skipped, why.
 settle() {
@@ -46,14 +39,15 @@ ignored() {
 		done
 }
 
-# Runs the tests that a filter names: number, name, profile, filter.
+# Runs the tests that a filter names: number, name, profile, filter; further arguments go to the runner.
 tier() {
-	local number=$1 name=$2 profile=$3 filter=$4 junit=$target/nextest/$3/junit.xml skips line total bad count
+	local number=$1 name=$2 profile=$3 filter=$4 junit=$target/nextest/$3/junit.xml skips='' line total bad count
+	shift 4
 	echo "== tier $number: $name"
 	rm -f "$junit"
-	cargo nextest run --workspace --no-tests pass --profile "$profile" -E "$filter"
+	cargo nextest run --workspace --no-tests pass --profile "$profile" -E "$filter" "$@"
 	local ended=$?
-	skips=$(ignored "$filter")
+	[[ " $* " == *--run-ignored* ]] || skips=$(ignored "$filter")
 	[ -z "$skips" ] || echo "$skips"
 	skips=$(grep -c . <<<"$skips")
 	line=$(grep -om 1 '<testsuites[^>]*>' "$junit" 2>/dev/null)
@@ -66,22 +60,22 @@ tier() {
 }
 
 tier1() {
-	tier 1 'in process' default "not ($network | $guests)"
+	tier 1 'in process' default "not ($rooted | $guests)"
 }
 
 tier2() {
 	if ! is_root; then
-		settle 2 'network namespaces' 0 0 "$(count_tests -E "$network")" 'needs root'
+		settle 2 'network namespaces, mounts' 0 0 "$(count_tests --run-ignored all -E "$rooted")" 'needs root'
 	elif [ ! -c /dev/net/tun ]; then
-		settle 2 'network namespaces' 0 0 "$(count_tests -E "$network")" 'needs /dev/net/tun'
+		settle 2 'network namespaces, mounts' 0 0 "$(count_tests --run-ignored all -E "$rooted")" 'needs /dev/net/tun'
 	else
-		tier 2 'network namespaces' network "$network"
+		tier 2 'network namespaces, mounts' network "$rooted" --run-ignored all
 	fi
 }
 
 tier3() {
 	if command -v qemu-system-x86_64 >/dev/null; then
-		HYPERVISOR=qemu tier 3 'guests on QEMU' guests "$guests"
+		HYPERVISOR=qemu DATAPLANE_TEST_VMM=qemu tier 3 'guests on QEMU' guests "$guests | $conformance"
 	elif is_root && command -v apt-get >/dev/null; then
 		settle 3 'guests on QEMU' 0 1 0 'qemu-system-x86_64 is missing although it can be installed'
 	else
@@ -95,40 +89,40 @@ hardware_kvm() {
 }
 
 tier4() {
-	local name='guests on Cloud Hypervisor' binary log result
+	local name='guests on Cloud Hypervisor' all="$guests | $conformance"
 	if ! command -v cloud-hypervisor >/dev/null; then
-		settle 4 "$name" 0 0 "$(count_tests -E "$guests")" 'no cloud-hypervisor on PATH'
-		return
+		settle 4 "$name" 0 0 "$(count_tests -E "$all")" 'no cloud-hypervisor on PATH'
+	elif hardware_kvm; then
+		HYPERVISOR=cloud-hypervisor DATAPLANE_TEST_VMM=cloud-hypervisor tier 4 "$name" guests "$all"
+	else
+		nested "$name" vm
+		nested "$name: conformance" conformance
 	fi
-	if hardware_kvm; then
-		HYPERVISOR=cloud-hypervisor tier 4 "$name" guests "$guests"
-		return
-	fi
+}
+
+# Runs one suite inside an emulated host.
+nested() {
+	local name=$1 suite=$2 binary log result good bad skips ended
 	echo "== tier 4: $name, in an emulated host"
-	binary=$(cargo nextest list --workspace --list-type binaries-only --message-format json -E "$guests" 2>/dev/null |
-		jq -r '[."rust-binaries"[] | select(."binary-name" == "vm")][0]."binary-path" // empty')
-	if [ -z "$binary" ]; then
-		settle 4 "$name" 0 0 0 'there is no such suite'
-		return
-	fi
+	binary=$(cargo nextest list --workspace --list-type binaries-only --message-format json -E "binary(=$suite)" 2>/dev/null |
+		jq -r --arg suite "$suite" '[."rust-binaries"[] | select(."binary-name" == $suite)][0]."binary-path"')
 	log=$(mktemp)
-	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1800}" --env HYPERVISOR=cloud-hypervisor --env RUST_LOG \
-		--env RUST_BACKTRACE --share "$target/debug/dataplane" --share /bin/busybox -- "$binary" --test-threads=1 2>&1 | tee "$log"
-	local ended=${PIPESTATUS[0]}
+	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1200}" --env HYPERVISOR=cloud-hypervisor \
+		--env DATAPLANE_TEST_VMM=cloud-hypervisor --env RUST_LOG --env RUST_BACKTRACE --share "$target/debug/dataplane" \
+		--share /bin/busybox --share "$(command -v mke2fs)" -- "$binary" --test-threads=1 2>&1 | tee "$log"
+	ended=${PIPESTATUS[0]}
 	sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\{0,1\}/skipped: \1: /p' "$log"
 	result=$(grep -a '^test result:' "$log" | tail -n 1)
+	rm -f "$log"
 	number() { sed -n "s/.* \([0-9]*\) $1;.*/\1/p" <<<"$result" | grep . || echo 0; }
-	local good bad skips
 	good=$(number passed) bad=$(number failed) skips=$(number ignored)
 	if [ "$ended" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
-	rm -f "$log"
 	settle 4 "$name" "$good" "$bad" "$skips"
 }
 
 if [ $# = 0 ]; then set -- 1 2 3 4; fi
 scripts/install-tools.sh packages test || ! is_root || exit 1
 if PROFILE=dev scripts/build.sh; then
-	choose
 	for number in "$@"; do "tier$number"; done
 else
 	settle 0 'build' 0 1 0 'nothing ran'

@@ -55,6 +55,7 @@ impl Checks {
         checks.push(kvm);
         checks.push(self.data_directory());
         checks.push(self.free_space());
+        checks.push(self.reflink());
         checks.extend(self.network.check().await.into_iter().map(|found| ReadinessCheck {
             name: found.name.to_owned(),
             ok: found.ok,
@@ -72,6 +73,16 @@ impl Checks {
         let path = self.store.layout().data().display();
         let result = written.map(|()| format!("{path} is writable")).map_err(|error| crate::chain(&error));
         check("data_dir", result, "make DATA_DIR writable, then restart the daemon")
+    }
+
+    fn reflink(&self) -> ReadinessCheck {
+        let result = match self.store.shares_blocks() {
+            Ok(true) => Ok("files of DATA_DIR can share blocks".to_owned()),
+            Ok(false) => Err("files of DATA_DIR cannot share blocks: copies of disks are real copies".to_owned()),
+            Err(error) => Err(crate::chain(&error)),
+        };
+        let remedy = "put DATA_DIR on XFS or btrfs";
+        ReadinessCheck { required: false, ..check("reflink", result, remedy) }
     }
 
     fn free_space(&self) -> ReadinessCheck {

@@ -205,10 +205,10 @@ impl Actor {
                 SeenVmm::Alive(state)
             }
             Some(Err(error)) => {
-                tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "the VMM does not answer");
                 if let Some(live) = &mut self.vmm {
                     live.unresponsive = true;
                 }
+                self.trouble("vmm_unresponsive", &chain(&error));
                 SeenVmm::Unresponsive
             }
         };

@@ -214,6 +214,25 @@ impl Store {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Whether files of the data directory can share blocks (`FICLONE`, ioctl_ficlone(2)): copies then cost nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it cannot be tried.
+    pub fn shares_blocks(&self) -> Result<bool, StoreError> {
+        let [from, to] = [(); 2].map(|()| self.layout.data().join(format!(".tmp-{}", OperationId::generate())));
+        let tried = io_at("write", &from, self.disk.write_temp(&from, &[1]))
+            .and_then(|()| io_at("write", &to, self.disk.write_temp(&to, &[])))
+            .and_then(|()| {
+                let source = io_at("open", &from, fs::File::open(&from))?;
+                let target = io_at("open", &to, fs::File::options().write(true).open(&to))?;
+                Ok(rustix::fs::ioctl_ficlone(target, source).is_ok())
+            });
+        for path in [&from, &to] {
+            io_at("delete", path, self.disk.remove(path))?;
+        }
+        tried
+    }
+
     fn check(&self) -> Result<(), StoreError> {
         if self.stopped.load(Ordering::Acquire) { Err(StoreError::Stopped) } else { Ok(()) }
     }
@@ -264,6 +283,15 @@ mod tests {
         store.discard(&to).unwrap();
         store.commit_new(&from, &to, &[]).unwrap();
         assert!(to.is_dir() && !from.exists());
+    }
+
+    #[test]
+    fn trying_to_share_blocks_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        // Whether it works depends on the file system; that it can be asked does not.
+        store.shares_blocks().unwrap();
+        assert_eq!(store.list(store.layout().data()).unwrap(), [store.layout().trash()]);
     }
 
     #[test]
