@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dataplane_store::{Store, StoreError};
-use dataplane_types::{Digest, OperationId};
+use dataplane_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// Why a boot file could not be taken in.
@@ -34,7 +34,7 @@ pub enum BootError {
 pub(crate) fn take_in(store: &Store, path: &Path) -> Result<Digest, BootError> {
     let layout = store.layout();
     store.create_dir(&layout.boot(), 0o711)?;
-    let temp = layout.boot().join(format!(".tmp-{}", OperationId::generate()));
+    let temp = Store::temporary_in(&layout.boot());
     let copied = copy(path, &temp).map_err(|source| BootError::Copy { path: path.to_owned(), source });
     let result = copied.and_then(|digest| match store.commit_new(&temp, &layout.boot_file(&digest), &[]) {
         Ok(()) => Ok(digest),

@@ -196,6 +196,9 @@ fn open_data_directory(store: &Store) -> Result<(DirectoryLock, NodeRecord), Sta
             node
         }
     };
+    for directory in [layout.data(), &layout.boot()] {
+        store.sweep_temporaries(directory)?;
+    }
     let swept = store.empty_dir(&layout.trash())?;
     if swept > 0 {
         tracing::info!(entries = swept, "finished deletions that were cut short");

@@ -95,12 +95,9 @@ fn recover(store: &Store, now: DateTime<Utc>) -> Result<Vec<Record>, StoreError>
 fn load(store: &Store) -> Result<(Vec<Record>, bool), StoreError> {
     let mut records = Vec::new();
     let mut all_readable = true;
+    store.sweep_temporaries(&store.layout().image_records())?;
     for path in store.list(&store.layout().image_records())? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(".tmp-") {
-            store.discard(&path)?;
-            continue;
-        }
         match store.load::<Record>(&path) {
             Ok(Some(record)) if record.version == VERSION && format!("{}.json", record.id) == name => {
                 records.push(record)

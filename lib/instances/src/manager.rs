@@ -167,6 +167,7 @@ impl Instances {
                 continue;
             };
             let paths = layout.instance(&id);
+            store.sweep_temporaries(paths.root())?;
             let Some(record) = store.load::<Record>(&paths.record())? else {
                 tracing::warn!(path = %path.display(), "a directory without a record is left alone");
                 continue;

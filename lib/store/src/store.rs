@@ -16,6 +16,9 @@ use crate::{Disk, HostDisk, Layout};
 /// The largest record that is ever read: far above any that is written.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
 
+/// How the names of unfinished files begin.
+const TEMPORARY: &str = ".tmp-";
+
 /// Why the data directory could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -122,7 +125,7 @@ impl Store {
     pub fn replace_bytes(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         self.check()?;
         let directory = path.parent().unwrap_or(Path::new("/"));
-        let temp = directory.join(format!(".tmp-{}", OperationId::generate()));
+        let temp = Self::temporary_in(directory);
         let written = io_at("write", &temp, self.disk.write_temp(&temp, bytes))
             .and_then(|()| self.synced(&temp, self.disk.sync(&temp)))
             .and_then(|()| io_at("replace", path, self.disk.rename(&temp, path)));
@@ -196,6 +199,26 @@ impl Store {
         failure.map_or(Ok(entries.len()), Err)
     }
 
+    /// Deletes what a daemon that died in the middle of a write left in a directory; for the start, when nobody writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn sweep_temporaries(&self, directory: &Path) -> Result<(), StoreError> {
+        for path in self.list(directory)? {
+            let name = path.file_name().unwrap_or_default();
+            if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                self.discard_volatile(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A name in a directory that nothing else has, and that [`Store::sweep_temporaries`] knows.
+    #[must_use]
+    pub fn temporary_in(directory: &Path) -> PathBuf {
+        directory.join(format!("{TEMPORARY}{}", OperationId::generate()))
+    }
+
     /// The paths in a directory, sorted; none when it is missing.
     ///
     /// # Errors
@@ -219,7 +242,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when it cannot be tried.
     pub fn shares_blocks(&self) -> Result<bool, StoreError> {
-        let [from, to] = [(); 2].map(|()| self.layout.data().join(format!(".tmp-{}", OperationId::generate())));
+        let [from, to] = [(); 2].map(|()| Self::temporary_in(self.layout.data()));
         let tried = io_at("write", &from, self.disk.write_temp(&from, &[1]))
             .and_then(|()| io_at("write", &to, self.disk.write_temp(&to, &[])))
             .and_then(|()| {
@@ -283,6 +306,17 @@ mod tests {
         store.discard(&to).unwrap();
         store.commit_new(&from, &to, &[]).unwrap();
         assert!(to.is_dir() && !from.exists());
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let data = store.layout().data();
+        store.replace(&store.layout().node_record(), &1u32).unwrap();
+        fs::File::create(Store::temporary_in(data)).unwrap();
+        store.sweep_temporaries(data).unwrap();
+        assert_eq!(store.list(data).unwrap(), [store.layout().node_record(), store.layout().trash()]);
     }
 
     #[test]
