@@ -170,11 +170,16 @@ impl Drop for Server {
     }
 }
 
-/// A socket that only the daemon's user can open, in the place of one that a killed daemon left. Nobody else serves
-/// it: the data directory is locked.
+/// A socket that only the daemon's user can open, in the place of one that a killed daemon left. One that is answered
+/// belongs to another daemon, with another data directory, and stays.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(found) if found.file_type().is_socket() => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon serves it"));
+            }
+            std::fs::remove_file(path)?;
+        }
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there, no socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

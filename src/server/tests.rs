@@ -85,6 +85,16 @@ async fn a_left_over_socket_is_replaced_and_anything_else_is_not() {
 }
 
 #[tokio::test]
+async fn a_socket_that_another_daemon_serves_stays_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.sock");
+    let other = UnixListener::bind(&path).unwrap();
+    assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    drop(other);
+    assert!(bind_unix(&path).is_ok(), "what a dead one left is replaced");
+}
+
+#[tokio::test]
 async fn a_head_over_its_limit_is_refused() {
     let running = running().await;
     let mut tcp = TcpStream::connect(running.server.address()).await.unwrap();
