@@ -6,10 +6,14 @@ use std::time::Duration;
 use dataplane_api::types::{self, Fault, InstanceOperation, NetworkConfig, OperationKind};
 use dataplane_api::{
     CreateInstance, CreateInstanceReply, Cx, DeleteInstance, DeleteInstanceReply, ETag, GetInstance, GetInstanceLogs,
-    GetInstanceLogsReply, GetInstanceReply, InstancesApi, LabelFilter, ListInstances, ListInstancesReply, Problem,
-    ProblemCode, page,
+    GetInstanceLogsReply, GetInstanceReply, IfMatch, InstancesApi, LabelFilter, ListInstances, ListInstancesReply,
+    PauseInstance, PauseInstanceReply, Problem, ProblemCode, RebootInstance, RebootInstanceReply, ResumeInstance,
+    ResumeInstanceReply, StartInstance, StartInstanceReply, StopInstance, StopInstanceReply, WaitForInstance,
+    WaitForInstanceReply, page,
 };
-use dataplane_instances::{CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, View};
+use dataplane_instances::{
+    CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, Precondition, View,
+};
 use dataplane_types::{Gib, InstanceId, Mib};
 use dataplane_vmm::Hypervisor;
 
@@ -46,17 +50,61 @@ impl InstancesApi for Dataplane {
 
     async fn delete_instance(&self, cx: Cx, request: DeleteInstance) -> Result<DeleteInstanceReply, Problem> {
         let grace = Duration::from_secs(request.grace_seconds.into());
-        let precondition = request.if_match.map(|wanted| -> dataplane_instances::Precondition {
-            Box::new(move |record| ETag::new(record.uuid, record.generation).require(Some(&wanted)).is_ok())
-        });
+        let precondition = request.if_match.map(precondition);
         let deleted = cx.timed("delete", self.instances.delete(&request.instance_id, grace, precondition)).await;
         deleted.map_err(|error| problems::of_delete(&error))?;
         Ok(DeleteInstanceReply::NoContent)
     }
 
+    async fn start_instance(&self, cx: Cx, request: StartInstance) -> Result<StartInstanceReply, Problem> {
+        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Start, 0), request.if_match).await?;
+        Ok(StartInstanceReply::Ok { etag, body })
+    }
+
+    async fn stop_instance(&self, cx: Cx, request: StopInstance) -> Result<StopInstanceReply, Problem> {
+        let grace = request.body.grace_seconds;
+        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Stop, grace), request.if_match).await?;
+        Ok(StopInstanceReply::Ok { etag, body })
+    }
+
+    async fn reboot_instance(&self, cx: Cx, request: RebootInstance) -> Result<RebootInstanceReply, Problem> {
+        let grace = request.body.grace_seconds;
+        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Reboot, grace), request.if_match).await?;
+        Ok(RebootInstanceReply::Ok { etag, body })
+    }
+
+    async fn pause_instance(&self, cx: Cx, request: PauseInstance) -> Result<PauseInstanceReply, Problem> {
+        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Pause, 0), request.if_match).await?;
+        Ok(PauseInstanceReply::Ok { etag, body })
+    }
+
+    async fn resume_instance(&self, cx: Cx, request: ResumeInstance) -> Result<ResumeInstanceReply, Problem> {
+        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Resume, 0), request.if_match).await?;
+        Ok(ResumeInstanceReply::Ok { etag, body })
+    }
+
+    async fn wait_for_instance(&self, _: Cx, request: WaitForInstance) -> Result<WaitForInstanceReply, Problem> {
+        let patience = Duration::from_secs(request.timeout_seconds.into());
+        let (states, ready) = (request.state, request.ready);
+        let wanted = move |view: &View| {
+            let asked = !states.is_empty() || ready.is_some();
+            (asked || view.record.op.is_none())
+                && (states.is_empty() || states.contains(&state(view.state)))
+                && ready.is_none_or(|ready| ready == view.ready)
+        };
+        let found = self.instances.wait(&request.instance_id, patience, wanted).await;
+        let (view, came_true) = found.ok_or_else(|| not_found(&request.instance_id))?;
+        let body = types::WaitResult { instance: self.to_wire(&view), timed_out: !came_true };
+        Ok(WaitForInstanceReply::Ok { etag: etag(&view), body })
+    }
+
     async fn get_instance_logs(&self, _: Cx, request: GetInstanceLogs) -> Result<GetInstanceLogsReply, Problem> {
         super::logs::answer(&self.instances, request).await
     }
+}
+
+fn precondition(wanted: IfMatch) -> Precondition {
+    Box::new(move |record| ETag::new(record.uuid, record.generation).require(Some(&wanted)).is_ok())
 }
 
 pub(super) fn not_found(id: &InstanceId) -> Problem {
@@ -94,6 +142,19 @@ fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Proble
 }
 
 impl Dataplane {
+    async fn act(
+        &self,
+        cx: Cx,
+        id: &InstanceId,
+        (kind, grace_seconds): (OpKind, u32),
+        if_match: Option<IfMatch>,
+    ) -> Result<(ETag, types::Instance), Problem> {
+        let grace = Duration::from_secs(grace_seconds.into());
+        let work = self.instances.act(id, kind, grace, if_match.map(precondition));
+        let view = cx.timed("act", work).await.map_err(|error| problems::of_action(&error))?;
+        Ok((etag(&view), self.to_wire(&view)))
+    }
+
     fn to_wire(&self, view: &View) -> types::Instance {
         let record = &view.record;
         let spec = &record.spec;
@@ -157,6 +218,11 @@ fn state(state: InstanceState) -> types::InstanceState {
 fn operation(op: &OpRecord) -> InstanceOperation {
     let kind = match op.kind {
         OpKind::Create => OperationKind::Create,
+        OpKind::Start => OperationKind::Start,
+        OpKind::Stop => OperationKind::Stop,
+        OpKind::Reboot => OperationKind::Reboot,
+        OpKind::Pause => OperationKind::Pause,
+        OpKind::Resume => OperationKind::Resume,
         OpKind::Restart => OperationKind::Restart,
         OpKind::Delete => OperationKind::Delete,
     };

@@ -3,7 +3,7 @@
 
 use dataplane_api::{Problem, ProblemCode};
 use dataplane_images::{ErrorCode, ImagesError};
-use dataplane_instances::{CreateError, DeleteError, LinkError, RootDiskError};
+use dataplane_instances::{ActionError, CreateError, DeleteError, LinkError, RootDiskError};
 use dataplane_store::StoreError;
 
 pub(super) fn of_create(error: &CreateError) -> Problem {
@@ -34,6 +34,18 @@ pub(super) fn of_delete(error: &DeleteError) -> Problem {
         DeleteError::Stale(_) => ProblemCode::PreconditionFailed,
         DeleteError::Busy(_) => ProblemCode::Busy,
         DeleteError::Failed(..) => ProblemCode::VmmFailed,
+    };
+    Problem::new(code, error.to_string())
+}
+
+pub(super) fn of_action(error: &ActionError) -> Problem {
+    let code = match error {
+        ActionError::NotFound(_) => ProblemCode::InstanceNotFound,
+        ActionError::Stale(_) => ProblemCode::PreconditionFailed,
+        ActionError::Busy { .. } => ProblemCode::Busy,
+        ActionError::InvalidState { .. } => ProblemCode::InvalidState,
+        ActionError::Full(_) => ProblemCode::TooManyRequests,
+        ActionError::Failed(..) => ProblemCode::VmmFailed,
     };
     Problem::new(code, error.to_string())
 }

@@ -108,22 +108,13 @@ impl Host {
         std::fs::read_to_string(self.daemon.data().join("instances").join(id).join("logs/vmm.log")).unwrap_or_default()
     }
 
-    /// Follows the log of an instance until its stream shows a state: the API has no wait yet, so it is asked again
-    /// whenever a line or nothing for a second came.
-    pub(crate) async fn until(&self, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-        let begin = std::time::Instant::now();
-        loop {
-            let instance = self.get(id).await?;
-            if holds(&instance) {
-                return Ok(instance);
-            }
-            anyhow::ensure!(
-                begin.elapsed() < PATIENCE,
-                "{id} did not become {what}: {instance}\n{}",
-                self.daemon.log()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    /// Waits until the instance is as wanted.
+    pub(crate) async fn until(&self, id: &str, wanted: &str, holds: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let query = if wanted == "ready" { "ready=true".to_owned() } else { format!("state={wanted}") };
+        let path = format!("/instances/{id}/wait?{query}&timeout_seconds={}", PATIENCE.as_secs());
+        let answer = self.client.get(&path).await?.json();
+        anyhow::ensure!(holds(&answer["instance"]), "{id} did not become {wanted}: {answer}\n{}", self.daemon.log());
+        Ok(answer["instance"].clone())
     }
 
     /// Deletes an instance and looks whether anything of it is left.

@@ -104,3 +104,33 @@ async fn a_guest_that_reboots_comes_back_from_its_record() {
     host.delete("again", 0).await.unwrap();
     host.assert_clean();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_instance_starts_with_its_disk_and_a_paused_one_goes_on() {
+    let host = Host::start().unwrap();
+    let image = host.import(shell_image()).await.unwrap();
+    let script = "trap 'echo stopping; exit 0' TERM; echo life $(cat /lives 2>/dev/null | /bin/busybox wc -l); \
+        echo x >> /lives; n=0; while :; do n=$((n+1)); echo beat $n; sleep 0.2 & wait; done";
+    host.script("one", &image, script).await.unwrap();
+    host.line("one", "life 0").await.unwrap();
+    let act = async |action: &str| {
+        let request = hyper::Request::post(format!("/instances/one/{action}")).header("host", "localhost");
+        let answer = host.client.call(request.body(http_body_util::Full::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status, 200, "{action}: {:?}", answer.body);
+        answer.json()
+    };
+    assert_eq!(act("pause").await["state"], "Paused");
+    assert_eq!(act("resume").await["state"], "Running");
+    let (_, event) = host.line_after("one", "beat", None).await.unwrap();
+    host.line_after("one", "beat", Some(&event)).await.unwrap();
+    let stopped = act("stop").await;
+    assert_eq!((&stopped["state"], &stopped["exit_code"]), (&json!("Stopped"), &json!(0)));
+    host.line("one", "stopping").await.unwrap();
+    assert_eq!(host.daemon.processes(), Vec::<u32>::new());
+    assert_eq!(act("start").await["state"], "Running");
+    host.line("one", "life 1").await.unwrap();
+    assert_eq!(act("reboot").await["state"], "Running");
+    host.line("one", "life 2").await.unwrap();
+    host.delete("one", 1).await.unwrap();
+    host.assert_clean();
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
@@ -92,8 +92,18 @@ impl Input {
         parse(ProblemPlace::Header, name, &values.join(", "), rule).map(Some)
     }
 
+    /// The JSON body, or the defaults of its type where there is none.
+    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(&mut self, rule: &Rule) -> Result<T, Problem> {
+        let body = self.json_bytes().await?;
+        if body.is_empty() { Ok(T::default()) } else { json::parse(&body, rule) }
+    }
+
     /// The JSON body.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self, rule: &Rule) -> Result<T, Problem> {
+        json::parse(&self.json_bytes().await?, rule)
+    }
+
+    async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
         let limit = self.limits.json_bytes;
         let declared = self.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         // A client that asks first has not sent anything yet; any other is sending already.
@@ -102,7 +112,7 @@ impl Input {
         }
         let late = || Problem::new(ProblemCode::RequestTimeout, "the body did not arrive in time");
         let collected = tokio::time::timeout(self.limits.json_time, self.stream().collect(limit));
-        json::parse(&collected.await.map_err(|_| late())??, rule)
+        collected.await.map_err(|_| late())?
     }
 
     /// The body as it arrives.

@@ -1,6 +1,6 @@
 //! Media types: what the caller takes (`Accept`) and what it sends (`Content-Type`).
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::{Operation, Problem, ProblemCode};
 
@@ -73,6 +73,9 @@ fn thousandths(text: &str) -> u16 {
 /// Refuses a body that is not of the operation's media type, or is compressed.
 pub(crate) fn check_content(operation: &Operation, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(wanted) = operation.consumes else { return Ok(()) };
+    if !operation.needs_body && has_no_body(headers) {
+        return Ok(());
+    }
     let refuse = |what: String| Err(Problem::new(ProblemCode::UnsupportedMediaType, what));
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
@@ -92,6 +95,11 @@ pub(crate) fn check_content(operation: &Operation, headers: &HeaderMap) -> Resul
     }
 }
 
+fn has_no_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    matches!(length, None | Some(b"0")) && !headers.contains_key(header::TRANSFER_ENCODING)
+}
+
 fn is_utf8(part: &str) -> bool {
     let charset = part.get("charset=".len()..).unwrap_or_default();
     charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
@@ -109,6 +117,7 @@ mod tests {
         query: &[],
         produces: &["text/event-stream", "text/plain"],
         consumes: Some("application/json"),
+        needs_body: true,
         statuses: &[200],
     };
 

@@ -17,6 +17,8 @@ pub struct Operation {
     pub produces: &'static [&'static str],
     /// The media type of its body.
     pub consumes: Option<&'static str>,
+    /// Whether there must be a body.
+    pub needs_body: bool,
     /// Every status that it may answer.
     pub statuses: &'static [u16],
 }

@@ -44,6 +44,8 @@ pub(crate) struct Parameter {
 pub(crate) enum Body {
     /// `application/json` of this named schema.
     Json(String),
+    /// The same, where no body means the schema's defaults.
+    OptionalJson(String),
     /// Bytes of this media type, streamed.
     Stream(String),
 }
@@ -164,14 +166,17 @@ impl Document {
         if value.is_null() {
             return Ok(None);
         }
-        let content = self.resolve(value)?["content"].as_object().context("requestBody has no content")?;
+        let value = self.resolve(value)?;
+        let content = value["content"].as_object().context("requestBody has no content")?;
         let mut all = content.iter();
         let (Some((media, content)), None) = (all.next(), all.next()) else { bail!("exactly one media type, please") };
         if media != "application/json" {
             return Ok(Some(Body::Stream(media.clone())));
         }
         let name = content["schema"]["$ref"].as_str().and_then(crate::naming::schema_of);
-        Ok(Some(Body::Json(name.context("a JSON body must name its schema")?.to_owned())))
+        let name = name.context("a JSON body must name its schema")?.to_owned();
+        let is_required = value["required"].as_bool().unwrap_or(false);
+        Ok(Some(if is_required { Body::Json(name) } else { Body::OptionalJson(name) }))
     }
 
     fn read_response(&self, status: &str, value: &Value) -> Result<Response> {

@@ -25,7 +25,7 @@ pub(crate) fn generate(document: &Document) -> Result<TokenStream> {
             let name = parameter_rule(operation, parameter);
             writer.own.push(quote!(pub(super) static #name: Rule = #rule;));
         }
-        if let Some(Body::Json(schema)) = &operation.body {
+        if let Some(Body::Json(schema) | Body::OptionalJson(schema)) = &operation.body {
             writer.reach(schema)?;
         }
     }

@@ -68,14 +68,16 @@ fn table(document: &Document) -> TokenStream {
         let produces = produced(operation);
         let consumes = match &operation.body {
             None => quote!(None),
-            Some(Body::Json(_)) => quote!(Some("application/json")),
+            Some(Body::Json(_) | Body::OptionalJson(_)) => quote!(Some("application/json")),
             Some(Body::Stream(media)) => quote!(Some(#media)),
         };
+        let needs_body = !matches!(operation.body, None | Some(Body::OptionalJson(_)));
         let statuses = operation.responses.iter().map(|response| response.status);
         constants.push(quote! {
             pub(super) const #name: Operation = Operation {
                 id: #id, method: #method, path: #path, auth: #auth, query: &[#(#query),*],
-                produces: &[#(#produces),*], consumes: #consumes, statuses: &[#(#statuses),*],
+                produces: &[#(#produces),*], consumes: #consumes, needs_body: #needs_body,
+                statuses: &[#(#statuses),*],
             };
         });
         names.push(quote!(operations::#name));
@@ -216,6 +218,11 @@ fn requests(document: &Document, operation: &Operation) -> Result<TokenStream> {
             let (kind, rule) = (naming::type_name(schema), naming::constant(schema));
             declared.push(quote!(#[doc = " The body."] pub body: types::#kind,));
             read.push(quote!(body: input.json(&rules::#rule).await?,));
+        }
+        Some(Body::OptionalJson(schema)) => {
+            let (kind, rule) = (naming::type_name(schema), naming::constant(schema));
+            declared.push(quote!(#[doc = " The body; its defaults where there is none."] pub body: types::#kind,));
+            read.push(quote!(body: input.json_or_default(&rules::#rule).await?,));
         }
         Some(Body::Stream(_)) => {
             declared.push(quote!(#[doc = " The body, as it arrives."] pub body: crate::BodyStream,));

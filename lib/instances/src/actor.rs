@@ -4,42 +4,36 @@
 //! VMM, a word of the guest's agent, or a delete. Deletes have a lane of their own and are looked at between any two
 //! steps, so that a delete wins over whatever is in progress.
 
+mod events;
+mod orders;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane_agent::{ExitStatus, GuestMessage, HostMessage};
 use dataplane_store::{InstancePaths, StoreError};
 use dataplane_types::{InstanceId, OperationId};
 use dataplane_vmm::{VmEvent, VmHandle, VmState, VmmError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::agent::{AgentEvent, AgentLink};
+use crate::agent::AgentLink;
 use crate::plan::{Seen, SeenLink, SeenVmm, Step, plan};
 use crate::record::{OpKind, OpRecord};
 use crate::view::state_of;
-use crate::{CreateError, DeleteError, Deps, ErrorRecord, Record, View};
+use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, Record, View};
 
-/// More resets of one guest than this within [`RESET_WINDOW`] are a loop, not reboots.
-const MAX_RESETS: usize = 5;
-const RESET_WINDOW: Duration = Duration::from_secs(60);
+pub use orders::Precondition;
+pub(crate) use orders::{ActionReply, DeleteMail, OrderMail};
 
 /// No plan needs more steps than this; one that does would never end.
 const MAX_STEPS: usize = 64;
 
-/// How long a failed delete waits before it tries again by itself.
-const DELETE_RETRY: Duration = Duration::from_secs(5);
+/// How often the undoing of a failed create is tried before its client is told.
+const MAX_UNDO_ATTEMPTS: usize = 5;
 
-/// What a caller insists on before its instance is touched: judged by the actor, so that nothing comes between.
-pub type Precondition = Box<dyn FnOnce(&Record) -> bool + Send>;
-
-/// A delete, with whom to tell.
-pub(crate) struct DeleteMail {
-    pub(crate) grace: Duration,
-    pub(crate) precondition: Option<Precondition>,
-    pub(crate) reply: oneshot::Sender<Result<(), DeleteError>>,
-}
+/// How long a step that failed waits before it is tried again by itself.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A VMM process and the two streams that come from it.
 #[derive(Debug)]
@@ -129,11 +123,14 @@ pub(crate) struct Actor {
     pub(crate) vmm: Option<LiveVmm>,
     pub(crate) link: SeenLink,
     pub(crate) asked: bool,
+    pub(crate) booted: bool,
     pub(crate) hopeless: bool,
     pub(crate) ready: bool,
     pub(crate) init_ms: Option<u64>,
     pub(crate) grace: Duration,
     pub(crate) deletes: mpsc::Receiver<DeleteMail>,
+    pub(crate) orders: mpsc::Receiver<OrderMail>,
+    pub(crate) joined: Vec<ActionReply>,
     pub(crate) waiting: Vec<oneshot::Sender<Result<(), DeleteError>>>,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) resets: VecDeque<Instant>,
@@ -159,8 +156,12 @@ impl Actor {
                 }
                 Ok(Outcome::Rest) => {
                     self.publish();
-                    if let (Some(reply), Some(view)) = (created.take(), self.views.borrow().clone()) {
-                        let _ = reply.send(Ok(view));
+                    let view = self.views.borrow().clone();
+                    if let Some(view) = view {
+                        if let Some(reply) = created.take() {
+                            let _ = reply.send(Ok(Arc::clone(&view)));
+                        }
+                        self.tell_joined(Ok(view));
                     }
                     if !self.wait().await {
                         return;
@@ -177,7 +178,7 @@ impl Actor {
 
     async fn drive(&mut self) -> Result<Outcome, StepError> {
         for _ in 0..MAX_STEPS {
-            self.admit_deletes()?;
+            self.admit_mail()?;
             self.publish();
             let seen = self.observe().await;
             let step = plan(&self.record, seen);
@@ -212,7 +213,8 @@ impl Actor {
                 SeenVmm::Unresponsive
             }
         };
-        Seen { vmm, link: self.link, asked: self.asked, hopeless: self.hopeless }
+        let Self { link, asked, booted, hopeless, .. } = *self;
+        Seen { vmm, link, asked, booted, hopeless }
     }
 
     fn seen_state(&mut self, state: VmState) {
@@ -233,6 +235,9 @@ impl Actor {
             Step::Spawn => self.spawn().await,
             Step::CreateVm => self.create_vm().await,
             Step::Boot => self.boot().await,
+            Step::PauseVm => self.pause_vm().await,
+            Step::ResumeVm => self.resume_vm().await,
+            Step::Done => self.update(|record| record.op = None),
             Step::Finish => self.finish().await,
             Step::AskGuest => self.ask_guest().await,
             Step::EndVmm => self.end_vmm().await,
@@ -242,33 +247,16 @@ impl Actor {
         }
     }
 
-    /// Turns waiting deletes into intent.
-    fn admit_deletes(&mut self) -> Result<(), StepError> {
-        while let Ok(mail) = self.deletes.try_recv() {
-            self.admit(mail)?;
-        }
-        Ok(())
-    }
-
-    fn admit(&mut self, mail: DeleteMail) -> Result<(), StepError> {
-        if mail.precondition.is_some_and(|holds| !holds(&self.record)) {
-            let _ = mail.reply.send(Err(DeleteError::Stale(self.record.id.clone())));
-            return Ok(());
-        }
-        self.waiting.push(mail.reply);
-        self.grace = mail.grace;
-        if self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete) {
-            return Ok(());
-        }
-        self.begin(OpKind::Delete)
-    }
-
     /// Makes an operation the intent, durably.
     pub(crate) fn begin(&mut self, kind: OpKind) -> Result<(), StepError> {
         self.asked = false;
+        self.booted = false;
         let op = OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now() };
         self.update(|record| {
-            record.restart_from = record.vmm.as_ref().filter(|_| kind == OpKind::Restart).map(|vmm| vmm.generation);
+            record.restart_from = match kind {
+                OpKind::Restart | OpKind::Reboot => record.vmm.as_ref().map(|vmm| vmm.generation),
+                OpKind::Create | OpKind::Start | OpKind::Stop | OpKind::Pause | OpKind::Resume | OpKind::Delete => None,
+            };
             record.op = Some(op);
         })
     }
@@ -308,6 +296,7 @@ impl Actor {
         if let Err(error) = recorded {
             tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the trouble could not be recorded");
         }
+        self.tell_joined(Err(ActionError::Failed(self.record.id.clone(), chain(&error))));
         if deleting {
             let failure = DeleteError::Failed(self.record.id.clone(), chain(&error));
             for reply in self.waiting.drain(..) {
@@ -318,13 +307,23 @@ impl Actor {
         None
     }
 
-    /// Waits before a step is tried again, unless a delete comes.
+    /// Waits before a step is tried again, unless mail comes.
     async fn pause_after_failure(&mut self) {
-        // recv is cancel-safe; a delete that arrives is admitted by hand.
-        if let Ok(Some(mail)) = tokio::time::timeout(DELETE_RETRY, self.deletes.recv()).await
-            && let Err(error) = self.admit(mail)
-        {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded");
+        // recv is cancel-safe; what arrives is admitted by hand.
+        let mail = tokio::time::timeout(RETRY, async {
+            tokio::select! {
+                biased;
+                mail = self.deletes.recv() => (mail, None),
+                mail = self.orders.recv() => (None, mail),
+            }
+        });
+        if let Ok((delete, order)) = mail.await {
+            if let Some(mail) = delete {
+                self.admit_delete_or_log(mail);
+            }
+            if let Some(mail) = order {
+                self.admit_order_or_log(mail);
+            }
         }
     }
 
@@ -333,7 +332,7 @@ impl Actor {
         let mut begun = self.begin(OpKind::Delete);
         self.grace = Duration::ZERO;
         self.asked = true;
-        for _ in 0..MAX_RESETS {
+        for _ in 0..MAX_UNDO_ATTEMPTS {
             let outcome = match begun {
                 Ok(()) => self.drive().await,
                 Err(error) => Err(error),
@@ -357,6 +356,7 @@ impl Actor {
         }
         self.deps.links.release(&self.record.id);
         (self.leave)();
+        self.tell_joined(Err(ActionError::NotFound(self.record.id.clone())));
         self.views.send_replace(None);
         for reply in self.waiting.drain(..) {
             let _ = reply.send(Ok(()));
@@ -367,143 +367,22 @@ impl Actor {
     /// and the VM goes on without it.
     async fn wait(&mut self) -> bool {
         let Some(live) = &mut self.vmm else {
-            let mail = self.deletes.recv().await;
-            return mail.map(|mail| self.admit_or_log(mail)).is_some();
+            // Both are cancel-safe: channel receives.
+            tokio::select! {
+                biased;
+                mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete_or_log(mail)).is_some(),
+                mail = self.orders.recv() => return mail.map(|mail| self.admit_order_or_log(mail)).is_some(),
+            }
         };
-        // All three are cancel-safe: channel receives.
+        // All four are cancel-safe: channel receives.
         tokio::select! {
             biased;
-            mail = self.deletes.recv() => return mail.map(|mail| self.admit_or_log(mail)).is_some(),
+            mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete_or_log(mail)).is_some(),
+            mail = self.orders.recv() => return mail.map(|mail| self.admit_order_or_log(mail)).is_some(),
             event = next_event(&mut live.events) => self.vmm_event(event),
             event = live.agent.next() => self.agent_event(event),
         }
         true
-    }
-
-    fn admit_or_log(&mut self, mail: DeleteMail) {
-        if let Err(error) = self.admit(mail) {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded");
-            for reply in self.waiting.drain(..) {
-                let _ = reply.send(Err(DeleteError::Failed(self.record.id.clone(), chain(&error))));
-            }
-        }
-    }
-
-    /// Takes in what the VMM reported.
-    pub(crate) fn vmm_event(&mut self, event: VmEvent) {
-        let id = self.record.id.clone();
-        match event {
-            VmEvent::Shutdown => {
-                tracing::info!(instance.id = %id, "the guest has shut down");
-                self.seen_state(VmState::Shutdown);
-            }
-            VmEvent::Reset => self.reset(),
-            VmEvent::Panicked => {
-                self.hopeless = true;
-                self.trouble("guest_panic", "the guest's kernel panicked");
-            }
-            VmEvent::Exited(reason) => {
-                tracing::info!(instance.id = %id, %reason, "the VMM is gone");
-                let expected = self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete);
-                if !expected && !self.hopeless {
-                    self.trouble("vmm_exited", &format!("the VMM ended: {reason}"));
-                }
-                self.ended();
-                self.vmm = None;
-            }
-        }
-    }
-
-    /// The guest has ended: from now on its state says so, and the record when.
-    fn ended(&mut self) {
-        self.ready = false;
-        if self.record.stopped_at.is_none() {
-            let now = self.deps.clock.now();
-            if let Err(error) = self.update(|record| record.stopped_at = Some(now)) {
-                tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the end of the guest");
-            }
-        }
-    }
-
-    /// The guest asked for a reset: start anew from the record, unless it does nothing else.
-    fn reset(&mut self) {
-        let now = Instant::now();
-        self.ready = false;
-        self.resets.retain(|at| now.duration_since(*at) < RESET_WINDOW);
-        self.resets.push_back(now);
-        if self.record.op.is_some() {
-            return;
-        }
-        if self.resets.len() > MAX_RESETS {
-            self.hopeless = true;
-            return self.trouble("reboot_loop", "the guest reset more than 5 times within 60 s");
-        }
-        tracing::info!(instance.id = %self.record.id, "the guest asked for a reset: starting it anew");
-        if let Err(error) = self.begin(OpKind::Restart) {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the restart");
-        }
-    }
-
-    /// Records trouble that is nobody's answer.
-    pub(crate) fn trouble(&mut self, code: &str, message: &str) {
-        tracing::warn!(instance.id = %self.record.id, code, message, "trouble");
-        let trouble = ErrorRecord { code: code.into(), message: message.into(), at: self.deps.clock.now() };
-        if let Err(error) = self.update(|record| record.last_error = Some(trouble)) {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the trouble");
-        }
-    }
-
-    /// Takes in what the guest's agent said.
-    pub(crate) fn agent_event(&mut self, event: AgentEvent) {
-        match event {
-            AgentEvent::Connected => {
-                if let Some(live) = &mut self.vmm {
-                    live.agent_connected = true;
-                }
-            }
-            AgentEvent::Message(GuestMessage::Started { init_ms }) => {
-                if !self.ready {
-                    tracing::info!(instance.id = %self.record.id, init_ms, "the guest's program has started");
-                }
-                self.ready = true;
-                self.init_ms = Some(init_ms);
-                self.publish();
-            }
-            AgentEvent::Message(GuestMessage::Exited { status, reason }) => self.program_exited(status, reason),
-            AgentEvent::Message(GuestMessage::Hello { .. }) => {}
-        }
-    }
-
-    fn program_exited(&mut self, status: ExitStatus, reason: Option<String>) {
-        let code = status.exit_code();
-        if self.record.exit_code == Some(code) {
-            // Said again in a new conversation: it is on disk.
-            if let Some(live) = &self.vmm {
-                live.agent.say(HostMessage::ExitRecorded);
-            }
-            return;
-        }
-        tracing::info!(instance.id = %self.record.id, exit_code = code, reason, "the guest's program has ended");
-        self.ready = false;
-        let at = self.deps.clock.now();
-        let trouble = reason.map(|message| ErrorRecord { code: "program_not_started".into(), message, at });
-        let recorded = self.update(|record| {
-            record.exit_code = Some(code);
-            if trouble.is_some() {
-                record.last_error = trouble;
-            }
-        });
-        match recorded {
-            Ok(()) => {
-                if let Some(live) = &self.vmm {
-                    live.agent.say(HostMessage::ExitRecorded);
-                }
-            }
-            // Not acknowledged: the guest says it again in the next conversation.
-            Err(error) => {
-                tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the exit code")
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use dataplane_store::StoreError;
 use dataplane_types::InstanceId;
 use dataplane_vmm::{Hypervisor, VmmError};
 
-use crate::{LinkError, RootDiskError};
+use crate::{InstanceState, LinkError, OpKind, RootDiskError};
 
 /// Why an instance was not made. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,41 @@ pub enum DeleteError {
     Busy(InstanceId),
     /// A step failed; it is tried again by itself, and by the next delete.
     #[error("delete instance {0}: {1}")]
+    Failed(InstanceId, String),
+}
+
+/// Why an operation on an instance was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ActionError {
+    /// No such instance, or not any more.
+    #[error("no instance {0}")]
+    NotFound(InstanceId),
+    /// The caller's idea of the instance is stale.
+    #[error("instance {0} has changed")]
+    Stale(InstanceId),
+    /// Something else is being done to it.
+    #[error("instance {id}: {kind} is in progress")]
+    Busy {
+        /// The instance.
+        id: InstanceId,
+        /// What is in progress.
+        kind: OpKind,
+    },
+    /// Its state does not allow it.
+    #[error("instance {id} is {state}: {wanted} is not possible")]
+    InvalidState {
+        /// The instance.
+        id: InstanceId,
+        /// Its state.
+        state: InstanceState,
+        /// What was wanted.
+        wanted: OpKind,
+    },
+    /// Too many requests to one instance wait.
+    #[error("instance {0} has a full mailbox")]
+    Full(InstanceId),
+    /// A step failed; `last_error` says the same.
+    #[error("instance {0}: {1}")]
     Failed(InstanceId, String),
 }
 

@@ -6,6 +6,7 @@
 //! [`RootDisks`] and [`Links`].
 
 mod actor;
+mod admit;
 mod agent;
 mod error;
 mod logs;
@@ -19,7 +20,7 @@ mod seams;
 mod view;
 
 pub use actor::Precondition;
-pub use error::{CreateError, DeleteError, OpenError};
+pub use error::{ActionError, CreateError, DeleteError, OpenError};
 pub use logs::{LogPiece, LogReader, MAX_PIECE_BYTES};
 pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances};
 pub use record::{ErrorRecord, OpKind, OpRecord, Record, Spec};

@@ -13,15 +13,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::actor::{Actor, CreateReply, DeleteMail, Precondition};
+use crate::actor::{Actor, CreateReply, DeleteMail, OrderMail, Precondition};
 use crate::logs::LogWatch;
 use crate::ops::{Draft, prepare};
 use crate::plan::SeenLink;
+use crate::record::OpKind;
 use crate::record::RECORD_VERSION;
-use crate::{CreateError, CreateRequest, DeleteError, Links, LogReader, OpenError, Record, RootDisks, View};
+use crate::{
+    ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, OpenError, Record, RootDisks, View,
+};
 
-/// How many deletes of one instance may wait.
-const DELETE_LANE: usize = 64;
+/// How many deletes, and how many other requests, of one instance may wait.
+const LANE: usize = 64;
 
 /// What the manager works with.
 pub struct Deps {
@@ -105,6 +108,7 @@ struct Entry {
     number: u64,
     request: CreateRequest,
     deletes: mpsc::Sender<DeleteMail>,
+    orders: mpsc::Sender<OrderMail>,
     /// `None` before the instance is committed and after it is gone.
     view: watch::Receiver<Option<Arc<View>>>,
     /// The result of the create, for those who join it.
@@ -112,10 +116,10 @@ struct Entry {
 }
 
 /// The actor's ends of an entry.
-#[derive(Debug)]
 struct EntryEnds {
     number: u64,
-    lane: mpsc::Receiver<DeleteMail>,
+    deletes: mpsc::Receiver<DeleteMail>,
+    orders: mpsc::Receiver<OrderMail>,
     views: watch::Sender<Option<Arc<View>>>,
     done: watch::Sender<Option<CreateResult>>,
 }
@@ -186,17 +190,15 @@ impl Instances {
         if let Some(link) = &record.spec.link {
             deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
         }
-        let (id, request) = (record.id.clone(), record.request.clone());
-        let (views, view) = watch::channel(None);
-        let (deletes, lane) = mpsc::channel(DELETE_LANE);
-        let number = self.number();
-        let mut actor = self.new_actor(Draft { record, paths }, lane, views, number);
+        let id = record.id.clone();
+        let (entry, ends) = self.entry(record.request.clone());
+        let EntryEnds { number, deletes, orders, views, done } = ends;
+        let mut actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);
         if let Err(error) = actor.adopt().await {
             actor.trouble("vmm_failed", &format!("adopt the VMM: {error}"));
         }
         actor.publish();
-        let created = watch::channel(view.borrow().clone().map(Ok)).1;
-        let entry = Entry { number, request, deletes, view, created };
+        done.send_replace(entry.view.borrow().clone().map(Ok));
         self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
         self.0.actors.spawn(actor.run(None));
         Ok(())
@@ -224,7 +226,8 @@ impl Instances {
         }
     }
 
-    async fn make(self, id: InstanceId, request: CreateRequest, EntryEnds { number, lane, views, done }: EntryEnds) {
+    async fn make(self, id: InstanceId, request: CreateRequest, ends: EntryEnds) {
+        let EntryEnds { number, deletes, orders, views, done } = ends;
         let draft = match prepare(&self.0.deps, &id, request).await {
             Ok(draft) => draft,
             Err(error) => {
@@ -234,7 +237,7 @@ impl Instances {
             }
         };
         tracing::info!(instance.id = %id, instance.uuid = %draft.record.uuid, image.digest = %draft.record.spec.image_digest, "the instance exists");
-        let actor = self.new_actor(draft, lane, views, number);
+        let actor = self.new_actor(draft, number, (deletes, orders), views);
         // From here on only the map keeps the manager alive: an actor must not.
         drop(self);
         let (reply, answer): (CreateReply, _) = oneshot::channel();
@@ -255,17 +258,20 @@ impl Instances {
                 Err(CreateError::Conflict(id.clone()))
             };
         }
-        let (views, view) = watch::channel(None);
-        let (deletes, lane) = mpsc::channel(DELETE_LANE);
-        let (done, created) = watch::channel(None);
-        let number = self.number();
-        let entry = Entry { number, request: request.clone(), deletes, view, created };
+        let (entry, ends) = self.entry(request.clone());
         entries.insert(id.clone(), entry.clone());
-        Ok((entry, Some(EntryEnds { number, lane, views, done })))
+        Ok((entry, Some(ends)))
     }
 
-    fn number(&self) -> u64 {
-        self.0.entered.fetch_add(1, Ordering::Relaxed)
+    /// A new entry of the map and its other ends.
+    fn entry(&self, request: CreateRequest) -> (Entry, EntryEnds) {
+        let number = self.0.entered.fetch_add(1, Ordering::Relaxed);
+        let (views, view) = watch::channel(None);
+        let (done, created) = watch::channel(None);
+        let (delete_sender, deletes) = mpsc::channel(LANE);
+        let (order_sender, orders) = mpsc::channel(LANE);
+        let entry = Entry { number, request, deletes: delete_sender, orders: order_sender, view, created };
+        (entry, EntryEnds { number, deletes, orders, views, done })
     }
 
     fn forget(&self, id: &InstanceId, number: u64) {
@@ -278,9 +284,9 @@ impl Instances {
     fn new_actor(
         &self,
         draft: Draft,
-        deletes: mpsc::Receiver<DeleteMail>,
-        views: watch::Sender<Option<Arc<View>>>,
         number: u64,
+        (deletes, orders): (mpsc::Receiver<DeleteMail>, mpsc::Receiver<OrderMail>),
+        views: watch::Sender<Option<Arc<View>>>,
     ) -> Actor {
         let (manager, id) = (Arc::downgrade(&self.0), draft.record.id.clone());
         let leave = move || {
@@ -295,11 +301,14 @@ impl Instances {
             vmm: None,
             link: SeenLink::Unknown,
             asked: false,
+            booted: false,
             hopeless: false,
             ready: false,
             init_ms: None,
             grace: Duration::ZERO,
             deletes,
+            orders,
+            joined: Vec::new(),
             waiting: Vec::new(),
             views,
             resets: VecDeque::new(),
@@ -359,6 +368,49 @@ impl Instances {
         })?;
         // An actor that ends without an answer has nothing left to delete.
         answer.await.unwrap_or(Err(DeleteError::NotFound(id.clone())))
+    }
+
+    /// Does something to an instance: start, stop, reboot, pause or resume. The same request during the operation joins
+    /// it; what is so already is answered at once.
+    ///
+    /// # Errors
+    /// [`ActionError`].
+    pub async fn act(
+        &self,
+        id: &InstanceId,
+        kind: OpKind,
+        grace: Duration,
+        precondition: Option<Precondition>,
+    ) -> Result<Arc<View>, ActionError> {
+        let lane = {
+            let entries = self.0.entries.read().expect("no code panics while it holds the map");
+            let entry = entries.get(id).filter(|entry| entry.view.borrow().is_some());
+            entry.map(|entry| entry.orders.clone()).ok_or_else(|| ActionError::NotFound(id.clone()))?
+        };
+        let (reply, answer) = oneshot::channel();
+        lane.try_send(OrderMail { kind, grace, precondition, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ActionError::Full(id.clone()),
+            mpsc::error::TrySendError::Closed(_) => ActionError::NotFound(id.clone()),
+        })?;
+        // An actor that ends without an answer has ended with its instance.
+        answer.await.unwrap_or(Err(ActionError::NotFound(id.clone())))
+    }
+
+    /// Waits until an instance is as wanted, or gone, or the patience is over; how it is then, and whether it came true.
+    pub async fn wait(
+        &self,
+        id: &InstanceId,
+        patience: Duration,
+        wanted: impl Fn(&View) -> bool + Send,
+    ) -> Option<(Arc<View>, bool)> {
+        let mut view = self.watch(id)?;
+        let holds = |view: &Option<Arc<View>>| view.as_deref().is_none_or(&wanted);
+        let came_true = match tokio::time::timeout(patience, view.wait_for(holds)).await {
+            Ok(found) => found.is_ok(),
+            Err(_) => false,
+        };
+        let view = view.borrow().clone()?;
+        Some((view, came_true))
     }
 
     /// Reads the log of an instance's console; `None` when there is no such instance.

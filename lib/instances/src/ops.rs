@@ -1,6 +1,7 @@
 //! The steps of the plan, one file per operation. Each may be run twice.
 
 mod delete;
+mod pause;
 mod prepare;
 mod start;
 

@@ -15,6 +15,8 @@ pub(crate) struct Seen {
     pub(crate) link: SeenLink,
     /// Whether the guest has been asked to stop, and had its grace.
     pub(crate) asked: bool,
+    /// Whether the operation in progress has booted the VM.
+    pub(crate) booted: bool,
     /// Whether the guest's kernel panicked, or it resets faster than is allowed.
     pub(crate) hopeless: bool,
 }
@@ -54,8 +56,14 @@ pub(crate) enum Step {
     CreateVm,
     /// Boot the VM.
     Boot,
-    /// The operation has reached its end: forget it.
+    /// The VM has been started: record it, and that the operation is over.
     Finish,
+    /// Stop the vCPUs.
+    PauseVm,
+    /// Let the vCPUs go on.
+    ResumeVm,
+    /// The operation is over, and nothing else has changed.
+    Done,
     /// Ask the guest to end, and wait for it as long as the grace lasts.
     AskGuest,
     /// End the VMM process.
@@ -72,8 +80,17 @@ pub(crate) enum Step {
 pub(crate) fn plan(record: &Record, seen: Seen) -> Step {
     match record.op.as_ref().map(|op| op.kind) {
         Some(OpKind::Create) => start(record, seen),
-        Some(OpKind::Restart) => restart(record, seen),
-        Some(OpKind::Delete) => delete(record, seen),
+        Some(OpKind::Start) => match seen.vmm {
+            SeenVmm::Alive(VmState::Shutdown) if !seen.booted => Step::Boot,
+            SeenVmm::Gone | SeenVmm::Unresponsive | SeenVmm::Alive(_) => start(record, seen),
+        },
+        Some(OpKind::Reboot | OpKind::Restart) => replace(record, seen),
+        Some(OpKind::Stop) => ended(record, seen, Step::Done),
+        Some(OpKind::Pause) if seen.vmm == SeenVmm::Alive(VmState::Running) => Step::PauseVm,
+        Some(OpKind::Resume) if seen.vmm == SeenVmm::Alive(VmState::Paused) => Step::ResumeVm,
+        // Paused or resumed, or the guest has ended meanwhile: then what follows is not this operation's.
+        Some(OpKind::Pause | OpKind::Resume) => Step::Done,
+        Some(OpKind::Delete) => ended(record, seen, Step::Discard),
         None => settle(record, seen),
     }
 }
@@ -89,21 +106,35 @@ fn start(record: &Record, seen: Seen) -> Step {
     }
 }
 
-/// A restart begins with the VMM of the generation in which the guest asked for it: that one goes first.
-fn restart(record: &Record, seen: Seen) -> Step {
+/// A new VM in place of the one of the generation in which this began: that one goes first. A guest that reset itself
+/// is not asked.
+fn replace(record: &Record, seen: Seen) -> Step {
     let old = record.vmm.as_ref().is_some_and(|vmm| record.restart_from == Some(vmm.generation));
+    let is_reboot = record.op.as_ref().is_some_and(|op| op.kind == OpKind::Reboot);
     match seen.vmm {
+        SeenVmm::Alive(state) if old && is_reboot && !seen.asked => ask(state),
         SeenVmm::Alive(_) | SeenVmm::Unresponsive if old => Step::EndVmm,
         SeenVmm::Gone | SeenVmm::Alive(_) | SeenVmm::Unresponsive => start(record, seen),
     }
 }
 
-fn delete(record: &Record, seen: Seen) -> Step {
+/// A guest is asked while it runs; a paused one must run to hear it.
+fn ask(state: VmState) -> Step {
+    match state {
+        VmState::Running => Step::AskGuest,
+        VmState::Paused => Step::ResumeVm,
+        VmState::Empty | VmState::Created | VmState::Shutdown => Step::EndVmm,
+    }
+}
+
+/// Everything that makes the VM go away, and what comes then.
+fn ended(record: &Record, seen: Seen, last: Step) -> Step {
     match seen.vmm {
-        SeenVmm::Alive(VmState::Running) if !seen.asked => Step::AskGuest,
+        SeenVmm::Alive(state) if !seen.asked => ask(state),
         SeenVmm::Alive(_) | SeenVmm::Unresponsive => Step::EndVmm,
         SeenVmm::Gone if record.spec.link.is_some() && seen.link != SeenLink::Down => Step::RemoveLink,
-        SeenVmm::Gone => Step::Discard,
+        SeenVmm::Gone if record.vmm.is_some() && last == Step::Done => Step::Settle,
+        SeenVmm::Gone => last,
     }
 }
 
@@ -133,7 +164,7 @@ mod tests {
         record
     }
 
-    const UP: Seen = Seen { vmm: SeenVmm::Gone, link: SeenLink::Up, asked: false, hopeless: false };
+    const UP: Seen = Seen { vmm: SeenVmm::Gone, link: SeenLink::Up, asked: false, booted: false, hopeless: false };
 
     fn alive(state: VmState) -> Seen {
         Seen { vmm: SeenVmm::Alive(state), ..UP }
@@ -157,7 +188,8 @@ mod tests {
         let record = record(Some(OpKind::Delete));
         assert_eq!(plan(&record, alive(Running)), Step::AskGuest);
         assert_eq!(plan(&record, Seen { asked: true, ..alive(Running) }), Step::EndVmm);
-        for state in [Empty, Created, Paused, Shutdown] {
+        assert_eq!(plan(&record, alive(Paused)), Step::ResumeVm);
+        for state in [Empty, Created, Shutdown] {
             assert_eq!(plan(&record, alive(state)), Step::EndVmm, "{state:?}");
         }
         assert_eq!(plan(&record, Seen { link: SeenLink::Unknown, ..UP }), Step::RemoveLink);
@@ -174,6 +206,28 @@ mod tests {
     }
 
     #[test]
+    fn a_reboot_asks_first_and_a_start_boots_once() {
+        let mut reboot = record(Some(OpKind::Reboot));
+        reboot.restart_from = Some(1);
+        assert_eq!(plan(&reboot, alive(Running)), Step::AskGuest);
+        assert_eq!(plan(&reboot, Seen { asked: true, ..alive(Running) }), Step::EndVmm);
+        let start = record(Some(OpKind::Start));
+        assert_eq!(plan(&start, alive(Shutdown)), Step::Boot);
+        assert_eq!(plan(&start, Seen { booted: true, ..alive(Shutdown) }), Step::Finish);
+    }
+
+    #[test]
+    fn pausing_and_resuming_touch_nothing_else() {
+        let pause = record(Some(OpKind::Pause));
+        assert_eq!(plan(&pause, alive(Running)), Step::PauseVm);
+        let resume = record(Some(OpKind::Resume));
+        assert_eq!(plan(&resume, alive(Paused)), Step::ResumeVm);
+        for seen in [alive(Shutdown), UP, Seen { vmm: SeenVmm::Unresponsive, ..UP }] {
+            assert_eq!((plan(&pause, seen), plan(&resume, seen)), (Step::Done, Step::Done), "{seen:?}");
+        }
+    }
+
+    #[test]
     fn without_an_operation_a_dead_vmm_is_settled_and_a_hopeless_guest_ended() {
         let record = record(None);
         assert_eq!(plan(&record, alive(Running)), Step::Rest);
@@ -183,6 +237,17 @@ mod tests {
         // A VMM that does not answer may be busy: it is not taken for dead.
         assert_eq!(plan(&record, Seen { vmm: SeenVmm::Unresponsive, ..UP }), Step::Rest);
     }
+
+    const ALL: [OpKind; 8] = [
+        OpKind::Create,
+        OpKind::Start,
+        OpKind::Stop,
+        OpKind::Reboot,
+        OpKind::Restart,
+        OpKind::Pause,
+        OpKind::Resume,
+        OpKind::Delete,
+    ];
 
     fn any_seen() -> impl Strategy<Value = Seen> {
         let vmm = prop::sample::select(vec![
@@ -195,10 +260,11 @@ mod tests {
             SeenVmm::Alive(Shutdown),
         ]);
         let link = prop::sample::select(vec![SeenLink::Unknown, SeenLink::Up, SeenLink::Down]);
-        (vmm, link, any::<bool>(), any::<bool>()).prop_map(|(vmm, link, asked, hopeless)| Seen {
+        (vmm, link, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(vmm, link, asked, booted, hopeless)| Seen {
             vmm,
             link,
             asked,
+            booted,
             hopeless,
         })
     }
@@ -214,8 +280,13 @@ mod tests {
                 seen.vmm = SeenVmm::Alive(Empty);
             }
             Step::CreateVm => seen.vmm = SeenVmm::Alive(Created),
-            Step::Boot => seen.vmm = SeenVmm::Alive(Running),
-            Step::Finish => record.op = None,
+            Step::Boot => {
+                seen.vmm = SeenVmm::Alive(Running);
+                seen.booted = true;
+            }
+            Step::PauseVm => seen.vmm = SeenVmm::Alive(Paused),
+            Step::ResumeVm => seen.vmm = SeenVmm::Alive(Running),
+            Step::Finish | Step::Done => record.op = None,
             Step::AskGuest => seen.asked = true,
             Step::EndVmm => seen.vmm = SeenVmm::Gone,
             Step::RemoveLink => seen.link = SeenLink::Down,
@@ -229,7 +300,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_plan_comes_to_rest_and_never_spawns_beside_a_living_vmm(
-            op in prop::sample::select(vec![None, Some(OpKind::Create), Some(OpKind::Restart), Some(OpKind::Delete)]),
+            op in prop::option::of(prop::sample::select(ALL.to_vec())),
             restart_from in prop::option::of(0..3u64),
             mut seen in any_seen(),
         ) {

@@ -36,7 +36,7 @@ pub struct Record {
     pub vmm: Option<VmmRecord>,
     /// How many VMM processes this instance has had.
     pub vmm_generation: u64,
-    /// The VMM generation in which the guest asked for the restart in progress.
+    /// The VMM generation that the restart or reboot in progress replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_from: Option<u64>,
     /// The last trouble; cleared by the next success of the same kind.
@@ -127,10 +127,35 @@ pub struct OpRecord {
 pub enum OpKind {
     /// Made and started.
     Create,
-    /// Started anew from the record, after the guest asked for a reset.
+    /// Started: from nothing, or again in the VMM of a guest that has shut down.
+    Start,
+    /// Stopped: the guest is asked, then its VMM ended.
+    Stop,
+    /// Stopped and started.
+    Reboot,
+    /// Started anew from the record, after the guest itself asked for a reset.
     Restart,
+    /// Paused.
+    Pause,
+    /// Let go on.
+    Resume,
     /// Taken away with everything it has.
     Delete,
+}
+
+impl std::fmt::Display for OpKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Reboot => "reboot",
+            Self::Restart => "restart",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Delete => "delete",
+        })
+    }
 }
 
 /// Trouble, in words a client may read.

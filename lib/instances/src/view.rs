@@ -21,6 +21,12 @@ pub enum InstanceState {
     Stopped,
 }
 
+impl std::fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
 /// One instance at one instant.
 #[derive(Debug, Clone)]
 pub struct View {

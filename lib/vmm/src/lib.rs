@@ -84,6 +84,18 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     /// [`VmmError`].
     async fn boot(&self) -> Result<(), VmmError>;
 
+    /// Pauses a running VM: its vCPUs stand still, its memory is held. Paused already is a success.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    async fn pause(&self) -> Result<(), VmmError>;
+
+    /// Lets a paused VM go on. Running already is a success.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    async fn resume(&self) -> Result<(), VmmError>;
+
     /// Connects to the guest's agent: a stream on which the agent protocol can begin. Connecting does not mean that
     /// the guest listens: the handshake does.
     ///

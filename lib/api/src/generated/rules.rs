@@ -208,6 +208,18 @@ pub(super) static ENVIRONMENT: Rule = Rule::Map {
     },
     max: 1024usize,
 };
+pub(super) static GRACE_REQUEST: Rule = Rule::Object(
+    &[
+        Field {
+            name: "grace_seconds",
+            required: false,
+            rule: &Rule::Integer {
+                min: 0i64,
+                max: 3600i64,
+            },
+        },
+    ],
+);
 pub(super) static HOSTNAME: Rule = Rule::Text {
     min: 1usize,
     max: 64usize,
@@ -371,6 +383,27 @@ pub(super) static DELETE_INSTANCE_GRACE_SECONDS: Rule = Rule::Integer {
     max: 3600i64,
 };
 pub(super) static DELETE_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static START_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static START_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static STOP_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static STOP_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static REBOOT_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static REBOOT_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static PAUSE_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static PAUSE_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static RESUME_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static RESUME_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static WAIT_FOR_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static WAIT_FOR_INSTANCE_STATE: Rule = Rule::Array {
+    items: &Rule::Named(&INSTANCE_STATE),
+    min: 0usize,
+    max: 6usize,
+};
+pub(super) static WAIT_FOR_INSTANCE_READY: Rule = Rule::Boolean;
+pub(super) static WAIT_FOR_INSTANCE_TIMEOUT_SECONDS: Rule = Rule::Integer {
+    min: 0i64,
+    max: 3600i64,
+};
 pub(super) static GET_INSTANCE_LOGS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static GET_INSTANCE_LOGS_TAIL: Rule = Rule::Integer {
     min: 0i64,

@@ -19,6 +19,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
     };
     pub(super) const GET_READINESS: Operation = Operation {
@@ -29,6 +30,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16, 503u16],
     };
     pub(super) const GET_SPEC_YAML: Operation = Operation {
@@ -39,6 +41,7 @@ mod operations {
         query: &[],
         produces: &["application/yaml"],
         consumes: None,
+        needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
     };
     pub(super) const GET_SPEC_JSON: Operation = Operation {
@@ -49,6 +52,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
     };
     pub(super) const LIST_IMAGES: Operation = Operation {
@@ -59,6 +63,7 @@ mod operations {
         query: &["limit", "cursor", "label"],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[200u16, 400u16, 401u16, 403u16, 406u16, 429u16, 500u16, 503u16],
     };
     pub(super) const CREATE_IMAGE: Operation = Operation {
@@ -69,6 +74,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: Some("application/json"),
+        needs_body: true,
         statuses: &[
             200u16, 201u16, 202u16, 400u16, 401u16, 403u16, 406u16, 408u16, 409u16,
             413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
@@ -82,6 +88,7 @@ mod operations {
         query: &["name", "id"],
         produces: &["application/json"],
         consumes: Some("application/x-tar"),
+        needs_body: true,
         statuses: &[
             200u16, 201u16, 400u16, 401u16, 403u16, 406u16, 408u16, 409u16, 413u16,
             415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
@@ -95,6 +102,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
         ],
@@ -107,6 +115,7 @@ mod operations {
         query: &[],
         produces: &[],
         consumes: None,
+        needs_body: false,
         statuses: &[
             204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 412u16, 429u16, 500u16,
             503u16,
@@ -120,6 +129,7 @@ mod operations {
         query: &["limit", "cursor", "label", "state", "image"],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[200u16, 400u16, 401u16, 403u16, 406u16, 429u16, 500u16, 503u16],
     };
     pub(super) const CREATE_INSTANCE: Operation = Operation {
@@ -130,6 +140,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: Some("application/json"),
+        needs_body: true,
         statuses: &[
             200u16, 201u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16,
             413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
@@ -143,6 +154,7 @@ mod operations {
         query: &[],
         produces: &["application/json"],
         consumes: None,
+        needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
         ],
@@ -155,9 +167,93 @@ mod operations {
         query: &["grace_seconds"],
         produces: &[],
         consumes: None,
+        needs_body: false,
         statuses: &[
             204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 412u16, 429u16, 500u16,
             503u16, 507u16,
+        ],
+    };
+    pub(super) const START_INSTANCE: Operation = Operation {
+        id: "start_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/start",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 429u16,
+            500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const STOP_INSTANCE: Operation = Operation {
+        id: "stop_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/stop",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: Some("application/json"),
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16, 412u16,
+            413u16, 415u16, 429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const REBOOT_INSTANCE: Operation = Operation {
+        id: "reboot_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/reboot",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: Some("application/json"),
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16, 412u16,
+            413u16, 415u16, 429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const PAUSE_INSTANCE: Operation = Operation {
+        id: "pause_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/pause",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 429u16,
+            500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const RESUME_INSTANCE: Operation = Operation {
+        id: "resume_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/resume",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: None,
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 429u16,
+            500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const WAIT_FOR_INSTANCE: Operation = Operation {
+        id: "wait_for_instance",
+        method: "GET",
+        path: "/instances/{instance_id}/wait",
+        auth: true,
+        query: &["state", "ready", "timeout_seconds"],
+        produces: &["application/json"],
+        consumes: None,
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
         ],
     };
     pub(super) const GET_INSTANCE_LOGS: Operation = Operation {
@@ -168,6 +264,7 @@ mod operations {
         query: &["tail", "follow"],
         produces: &["text/event-stream", "text/plain"],
         consumes: None,
+        needs_body: false,
         statuses: &[
             200u16, 204u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16,
             503u16,
@@ -189,6 +286,12 @@ pub const OPERATIONS: &[Operation] = &[
     operations::CREATE_INSTANCE,
     operations::GET_INSTANCE,
     operations::DELETE_INSTANCE,
+    operations::START_INSTANCE,
+    operations::STOP_INSTANCE,
+    operations::REBOOT_INSTANCE,
+    operations::PAUSE_INSTANCE,
+    operations::RESUME_INSTANCE,
+    operations::WAIT_FOR_INSTANCE,
     operations::GET_INSTANCE_LOGS,
 ];
 /// The operations of `images`.
@@ -250,6 +353,42 @@ pub trait InstancesApi: Send + Sync + 'static {
         cx: Cx,
         request: DeleteInstance,
     ) -> impl Future<Output = Result<DeleteInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/start`: Start an instance.
+    fn start_instance(
+        &self,
+        cx: Cx,
+        request: StartInstance,
+    ) -> impl Future<Output = Result<StartInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/stop`: Stop an instance.
+    fn stop_instance(
+        &self,
+        cx: Cx,
+        request: StopInstance,
+    ) -> impl Future<Output = Result<StopInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/reboot`: Reboot an instance.
+    fn reboot_instance(
+        &self,
+        cx: Cx,
+        request: RebootInstance,
+    ) -> impl Future<Output = Result<RebootInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/pause`: Pause an instance.
+    fn pause_instance(
+        &self,
+        cx: Cx,
+        request: PauseInstance,
+    ) -> impl Future<Output = Result<PauseInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/resume`: Let a paused instance go on.
+    fn resume_instance(
+        &self,
+        cx: Cx,
+        request: ResumeInstance,
+    ) -> impl Future<Output = Result<ResumeInstanceReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/wait`: Wait until an instance is as wanted.
+    fn wait_for_instance(
+        &self,
+        cx: Cx,
+        request: WaitForInstance,
+    ) -> impl Future<Output = Result<WaitForInstanceReply, Problem>> + Send;
     /// `GET /instances/{instance_id}/logs`: The guest's output.
     fn get_instance_logs(
         &self,
@@ -366,6 +505,42 @@ pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
             &operations::DELETE_INSTANCE,
             |api: Arc<A>, cx: Cx, request: DeleteInstance| async move {
                 api.delete_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::START_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: StartInstance| async move {
+                api.start_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::STOP_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: StopInstance| async move {
+                api.stop_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::REBOOT_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: RebootInstance| async move {
+                api.reboot_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::PAUSE_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: PauseInstance| async move {
+                api.pause_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::RESUME_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: ResumeInstance| async move {
+                api.resume_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::WAIT_FOR_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: WaitForInstance| async move {
+                api.wait_for_instance(cx, request).await
             },
         )
         .add(
@@ -859,6 +1034,244 @@ impl IntoReply for DeleteInstanceReply {
     fn into_reply(self) -> Reply {
         match self {
             Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/start` is asked.
+#[derive(Debug)]
+pub struct StartInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for StartInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::START_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::START_INSTANCE_IF_MATCH)?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/start` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum StartInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for StartInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/stop` is asked.
+#[derive(Debug)]
+pub struct StopInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+    /// The body; its defaults where there is none.
+    pub body: types::GraceRequest,
+}
+impl FromInput for StopInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::STOP_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::STOP_INSTANCE_IF_MATCH)?,
+            body: input.json_or_default(&rules::GRACE_REQUEST).await?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/stop` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum StopInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for StopInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/reboot` is asked.
+#[derive(Debug)]
+pub struct RebootInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+    /// The body; its defaults where there is none.
+    pub body: types::GraceRequest,
+}
+impl FromInput for RebootInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::REBOOT_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::REBOOT_INSTANCE_IF_MATCH)?,
+            body: input.json_or_default(&rules::GRACE_REQUEST).await?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/reboot` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum RebootInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for RebootInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/pause` is asked.
+#[derive(Debug)]
+pub struct PauseInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for PauseInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::PAUSE_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::PAUSE_INSTANCE_IF_MATCH)?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/pause` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum PauseInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for PauseInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/resume` is asked.
+#[derive(Debug)]
+pub struct ResumeInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for ResumeInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::RESUME_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::RESUME_INSTANCE_IF_MATCH)?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/resume` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ResumeInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for ResumeInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/wait` is asked.
+#[derive(Debug)]
+pub struct WaitForInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// The state to wait for; repeated, any of these.
+    pub state: Vec<types::InstanceState>,
+    /// Whether the guest's program shall be ready.
+    pub ready: Option<bool>,
+    /// How long to wait at most.
+    pub timeout_seconds: u32,
+}
+impl FromInput for WaitForInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input
+                .path("instance_id", &rules::WAIT_FOR_INSTANCE_INSTANCE_ID)?,
+            state: input.query_all("state", &rules::WAIT_FOR_INSTANCE_STATE)?,
+            ready: input.query("ready", &rules::WAIT_FOR_INSTANCE_READY)?,
+            timeout_seconds: input
+                .query("timeout_seconds", &rules::WAIT_FOR_INSTANCE_TIMEOUT_SECONDS)?
+                .unwrap_or(60),
+        })
+    }
+}
+impl WaitForInstance {
+    /// The path `/instances/{instance_id}/wait`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/wait")
+    }
+}
+/// What `GET /instances/{instance_id}/wait` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum WaitForInstanceReply {
+    /// 200: How it is now.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::WaitResult,
+    },
+}
+impl IntoReply for WaitForInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
         }
     }
 }

@@ -93,6 +93,21 @@ pub struct Fault {
     pub message: ::std::string::String,
     pub at: ::chrono::DateTime<::chrono::offset::Utc>,
 }
+///`GraceRequest`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct GraceRequest {
+    ///How long the guest's program may take to end after its stop signal; 0 ends it at once.
+    #[serde(default = "defaults::default_u64::<u32, 10>")]
+    pub grace_seconds: u32,
+}
+impl ::std::default::Default for GraceRequest {
+    fn default() -> Self {
+        Self {
+            grace_seconds: defaults::default_u64::<u32, 10>(),
+        }
+    }
+}
 ///`Health`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -584,8 +599,18 @@ impl ::std::default::Default for NetworkConfig {
 pub enum OperationKind {
     #[serde(rename = "create")]
     Create,
+    #[serde(rename = "start")]
+    Start,
+    #[serde(rename = "stop")]
+    Stop,
+    #[serde(rename = "reboot")]
+    Reboot,
     #[serde(rename = "restart")]
     Restart,
+    #[serde(rename = "pause")]
+    Pause,
+    #[serde(rename = "resume")]
+    Resume,
     #[serde(rename = "delete")]
     Delete,
 }
@@ -593,7 +618,12 @@ impl ::std::fmt::Display for OperationKind {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
         match *self {
             Self::Create => f.write_str("create"),
+            Self::Start => f.write_str("start"),
+            Self::Stop => f.write_str("stop"),
+            Self::Reboot => f.write_str("reboot"),
             Self::Restart => f.write_str("restart"),
+            Self::Pause => f.write_str("pause"),
+            Self::Resume => f.write_str("resume"),
             Self::Delete => f.write_str("delete"),
         }
     }
@@ -605,7 +635,12 @@ impl ::std::str::FromStr for OperationKind {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         match value {
             "create" => Ok(Self::Create),
+            "start" => Ok(Self::Start),
+            "stop" => Ok(Self::Stop),
+            "reboot" => Ok(Self::Reboot),
             "restart" => Ok(Self::Restart),
+            "pause" => Ok(Self::Pause),
+            "resume" => Ok(Self::Resume),
             "delete" => Ok(Self::Delete),
             _ => Err("invalid value".into()),
         }
@@ -954,6 +989,14 @@ pub struct RegistryCredentials {
     pub password: ::std::option::Option<crate::Secret>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub registry_token: ::std::option::Option<crate::Secret>,
+}
+///`WaitResult`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct WaitResult {
+    pub instance: Instance,
+    ///Whether the time was over before it came true.
+    pub timed_out: bool,
 }
 /// Generation of default values for serde.
 pub mod defaults {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dataplane_api::types::{self, HealthStatus, Hypervisor, ImageStatus, InstanceState, NetworkConfig};
 use dataplane_api::*;
+use dataplane_types::InstanceId;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Notify;
 
@@ -139,6 +140,12 @@ impl ImagesApi for Service {
     }
 }
 
+fn acted(id: &InstanceId, if_match: Option<&IfMatch>) -> Result<(ETag, types::Instance), Problem> {
+    let etag = ETag::new(UUID, 3);
+    etag.require(if_match)?;
+    Ok((etag, instance(id.as_str(), 3)))
+}
+
 impl InstancesApi for Service {
     async fn list_instances(&self, _cx: Cx, request: ListInstances) -> Result<ListInstancesReply, Problem> {
         let all = ["a", "b", "c", "d", "e"].map(|id| instance(id, 1));
@@ -165,6 +172,31 @@ impl InstancesApi for Service {
         ETag::new(UUID, 3).require(request.if_match.as_ref())?;
         assert!(request.grace_seconds <= 3600, "the rule has checked it");
         Ok(DeleteInstanceReply::NoContent)
+    }
+    async fn start_instance(&self, _cx: Cx, request: StartInstance) -> Result<StartInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        Ok(StartInstanceReply::Ok { etag, body })
+    }
+    async fn stop_instance(&self, _cx: Cx, request: StopInstance) -> Result<StopInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        Ok(StopInstanceReply::Ok { etag, body })
+    }
+    async fn reboot_instance(&self, _cx: Cx, request: RebootInstance) -> Result<RebootInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        Ok(RebootInstanceReply::Ok { etag, body })
+    }
+    async fn pause_instance(&self, _cx: Cx, request: PauseInstance) -> Result<PauseInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        Ok(PauseInstanceReply::Ok { etag, body })
+    }
+    async fn resume_instance(&self, _cx: Cx, request: ResumeInstance) -> Result<ResumeInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        Ok(ResumeInstanceReply::Ok { etag, body })
+    }
+    async fn wait_for_instance(&self, _cx: Cx, request: WaitForInstance) -> Result<WaitForInstanceReply, Problem> {
+        let instance = instance(request.instance_id.as_str(), 3);
+        let body = types::WaitResult { instance, timed_out: request.timeout_seconds == 0 };
+        Ok(WaitForInstanceReply::Ok { etag: ETag::new(UUID, 3), body })
     }
     async fn get_instance_logs(&self, _cx: Cx, request: GetInstanceLogs) -> Result<GetInstanceLogsReply, Problem> {
         if request.last_event_id == Some(99) {

@@ -37,6 +37,17 @@ impl Actor {
             // All cancel-safe: channel receives and a timer. An event is never lost, it is handled below.
             tokio::select! {
                 biased;
+                mail = self.deletes.recv(), if !self.deletes.is_closed() => {
+                    if let Some(mail) = mail {
+                        deadline = deadline.min(Instant::now() + mail.grace + POWER_OFF_ALLOWANCE);
+                        self.admit_delete_or_log(mail);
+                    }
+                }
+                mail = self.orders.recv(), if !self.orders.is_closed() => {
+                    if let Some(mail) = mail {
+                        self.admit_order_or_log(mail);
+                    }
+                }
                 event = next_event(&mut live.events) => self.vmm_event(event),
                 event = live.agent.next() => {
                     let connected = matches!(event, crate::agent::AgentEvent::Connected);

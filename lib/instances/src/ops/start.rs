@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dataplane_agent::{CONFIG_DISK_SERIAL, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_store::InstancePaths;
-use dataplane_vmm::{DiskSpec, Launch, NetSpec, VmSpec, Vmm};
+use dataplane_vmm::{DiskSpec, Launch, NetSpec, VmSpec, VmState, Vmm};
 
 use crate::actor::{Actor, LiveVmm, StepError};
 use crate::plan::SeenLink;
@@ -83,21 +83,24 @@ impl Actor {
     }
 
     pub(crate) async fn boot(&mut self) -> Result<(), StepError> {
-        match &self.vmm {
-            Some(live) => Ok(live.handle.boot().await?),
-            None => Ok(()),
+        if let Some(live) = &self.vmm {
+            live.handle.boot().await?;
         }
+        self.booted = true;
+        Ok(())
     }
 
     /// The VM runs: the operation is over.
     pub(crate) async fn finish(&mut self) -> Result<(), StepError> {
         let now = self.deps.clock.now();
+        // A short program may have ended before anybody looked.
+        let has_ended = self.vmm.as_ref().is_some_and(|live| live.state == VmState::Shutdown);
         tracing::info!(instance.id = %self.record.id, "the VM runs");
         self.update(|record| {
             record.op = None;
             record.restart_from = None;
             record.started_at = Some(now);
-            record.stopped_at = None;
+            record.stopped_at = has_ended.then_some(now);
             record.exit_code = None;
             record.last_error = None;
         })
@@ -112,7 +115,7 @@ impl Actor {
             && let Some(handle) = driver.adopt(&launch, process).await?
         {
             let mut live = LiveVmm::new(&self.record.id, handle);
-            live.state = dataplane_vmm::VmState::Running;
+            live.state = VmState::Running;
             self.vmm = Some(live);
             self.link = SeenLink::Up;
             tracing::info!(instance.id = %self.record.id, vmm.pid = process.pid, "adopted a living VMM");

@@ -21,6 +21,9 @@ use crate::{Launch, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log}
 const INFO: Call = Call::get("vm.info", 5);
 const CREATE: Call = Call::put("vm.create", 5);
 const BOOT: Call = Call::put("vm.boot", 60);
+/// Draining a disk may take 30 s.
+const PAUSE: Call = Call::put("vm.pause", 40);
+const RESUME: Call = Call::put("vm.resume", 10);
 const DELETE: Call = Call::put("vm.delete", 10);
 const QUIT: Call = Call::put("vmm.shutdown", 10);
 pub(super) const PING: Call = Call::get("vmm.ping", 5);
@@ -76,6 +79,15 @@ impl Handle {
 
     async fn put(&self, call: Call) -> Result<(), VmmError> {
         self.api.call(call, None).await?.map(drop).map_err(|refusal| refusal.into_error(call))
+    }
+
+    /// A call that the VMM refuses to a VM that is already where the call leads.
+    async fn lead_to(&self, call: Call, goal: State) -> Result<(), VmmError> {
+        let Err(refusal) = self.api.call(call, None).await? else { return Ok(()) };
+        match self.info().await? {
+            Some(info) if info.state == goal => Ok(()),
+            _ => Err(refusal.into_error(call)),
+        }
     }
 
     /// A VM that could not be booted is left half made: it is made anew, so that the failure has had no effect.
@@ -141,6 +153,14 @@ impl VmHandle for Handle {
             self.make_anew().await?;
         }
         Err(refusal.into_error(BOOT))
+    }
+
+    async fn pause(&self) -> Result<(), VmmError> {
+        self.lead_to(PAUSE, State::Paused).await
+    }
+
+    async fn resume(&self) -> Result<(), VmmError> {
+        self.lead_to(RESUME, State::Running).await
     }
 
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {

@@ -19,6 +19,7 @@ use crate::{Launch, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log}
 
 const STATUS: Command = Command::new("query-status", 5);
 const CONT: Command = Command::new("cont", 30);
+const HALT: Command = Command::new("stop", 40);
 const RESET: Command = Command::new("system_reset", 10);
 const QUIT: Command = Command::new("quit", 10);
 
@@ -142,6 +143,27 @@ impl VmHandle for Handle {
             RunState::Prelaunch => self.run().await,
             RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError => self.boot_again().await,
             RunState::Paused => Err(VmmError::Refused { call: "cont", message: "the machine is paused".into() }),
+        }
+    }
+
+    async fn pause(&self) -> Result<(), VmmError> {
+        match run_state(&self.monitor).await? {
+            RunState::Paused => Ok(()),
+            RunState::Running => self.monitor.execute(HALT, Value::Null).await.map(drop),
+            state @ (RunState::Prelaunch | RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError) => {
+                Err(VmmError::Refused { call: "stop", message: format!("the machine is {state:?}") })
+            }
+        }
+    }
+
+    /// `cont` would also wake a machine whose guest has ended.
+    async fn resume(&self) -> Result<(), VmmError> {
+        match run_state(&self.monitor).await? {
+            RunState::Running => Ok(()),
+            RunState::Paused => self.run().await,
+            state @ (RunState::Prelaunch | RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError) => {
+                Err(VmmError::Refused { call: "cont", message: format!("the machine is {state:?}") })
+            }
         }
     }
 

@@ -40,6 +40,30 @@ async fn a_guest_boots_stops_and_boots_again_in_the_same_vmm() {
 }
 
 #[tokio::test]
+async fn a_paused_guest_stands_still_until_it_is_resumed() {
+    let rig = Rig::new(Program::Exit(7));
+    let handle = rig.spawn().await;
+    handle.create().await.unwrap();
+    assert!(handle.pause().await.is_err(), "what does not run cannot be paused");
+    handle.boot().await.unwrap();
+    handle.pause().await.unwrap();
+    handle.pause().await.unwrap();
+    assert_eq!(handle.state().await.unwrap(), VmState::Paused);
+    let mut events = handle.events().unwrap();
+    handle.resume().await.unwrap();
+    handle.resume().await.unwrap();
+    assert_eq!(handle.state().await.unwrap(), VmState::Running);
+    let mut agent = rig.agent(&handle).await;
+    assert!(matches!(message(&mut agent).await, GuestMessage::Started { .. }));
+    let exited = GuestMessage::Exited { status: ExitStatus::Code(7), reason: None };
+    assert_eq!(message(&mut agent).await, exited);
+    agent.send(&HostMessage::ExitRecorded).await.unwrap();
+    assert_eq!(rig.event(&mut events).await, VmEvent::Shutdown);
+    assert!(handle.pause().await.is_err() && handle.resume().await.is_err(), "a guest that has ended does neither");
+    handle.quit().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_exit_code_is_told_until_it_is_recorded() {
     let rig = Rig::new(Program::Exit(7));
     let handle = rig.boot().await;
