@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dataplane_instances::{
     BootFiles, CreateError, CreateRequest, Deps, GuestDns, HostLimits, ImageLease, ImageProgram, Instances, LinkError,
-    Links, NetworkRequest, RootDiskError, RootDisks,
+    Links, NetworkRequest, OpenError, RootDiskError, RootDisks,
 };
 use dataplane_store::{Disk, HostDisk, Layout, Store};
 use dataplane_types::{Digest, Gib, InstanceId, Labels, Link, Mac, Mib, SystemClock};
@@ -282,4 +282,46 @@ async fn a_vmm_that_fails_is_not_started_again_and_again() {
     Fate::set(&host.fate.idle);
     assert!(matches!(&*host.create().await.unwrap_err(), CreateError::Unruly(_)));
     host.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_vmm_without_a_driver_is_not_forgotten() {
+    // A process that was not told of the runtime directory is another one with the same number.
+    let host = Host::start(std::process::id()).await;
+    host.create().await.unwrap();
+    host.instances.stop(Duration::from_secs(30)).await;
+    Instances::open(deps(&host.store, Vec::new())).await.unwrap();
+
+    let host = Host::start(1).await;
+    host.create().await.unwrap();
+    let record = host.store.layout().instance(&"one".parse().unwrap()).record();
+    let run_dir = host.store.layout().run(&host.instances.list()[0].record.uuid);
+    host.instances.stop(Duration::from_secs(30)).await;
+    let mut living = std::process::Command::new("sh")
+        .args(["-c", "read line"])
+        .arg(run_dir.join("ch.sock"))
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    value["vmm"]["process"]["pid"] = living.id().into();
+    std::fs::write(&record, value.to_string()).unwrap();
+    let refused = Instances::open(deps(&host.store, Vec::new())).await;
+    drop(living.stdin.take());
+    living.wait().unwrap();
+    assert!(matches!(refused, Err(OpenError::NoDriver { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_drafts_are_removed_at_the_start() {
+    let host = Host::start(1).await;
+    host.instances.stop(Duration::from_secs(30)).await;
+    let instances = host.store.layout().instances();
+    for name in [".new-0", "one.bak", "lost+found"] {
+        std::fs::create_dir(instances.join(name)).unwrap();
+    }
+    std::fs::write(instances.join("note"), "x").unwrap();
+    Instances::open(deps(&host.store, Vec::new())).await.unwrap();
+    let left = ["lost+found", "note", "one.bak"].map(|name| instances.join(name));
+    assert_eq!(host.store.list(&instances).unwrap(), left);
 }

@@ -124,4 +124,11 @@ impl Actor {
         orphans::end_all(&launch.run_dir, &self.deps.vmm_binaries).await.map_err(StepError::Orphans)?;
         Ok(())
     }
+
+    /// Whether the process that the record names is there and is this instance's.
+    pub(crate) fn recorded_process_lives(&self) -> bool {
+        let run_dir = self.deps.store.layout().run(&self.record.uuid);
+        let process = self.record.vmm.as_ref().and_then(|vmm| vmm.process.as_ref());
+        process.is_some_and(|process| orphans::belongs(process.pid, &run_dir))
+    }
 }
