@@ -259,7 +259,8 @@ async fn a_registry_is_pulled_from_and_a_moved_tag_is_noticed() {
 async fn a_registry_with_a_login_wants_it() {
     let place = Place::new();
     let images = place.open().await;
-    let login = Login { username: "alice", password: "correct horse" };
+    let bcrypt = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    let login = Login { username: "alice", password: "correct horse", bcrypt };
     let registry = Registry::start(Some(login)).unwrap();
     let name = registry.push(&layout("one"), "demo:1").unwrap();
     let basic = |password: &str| {
