@@ -161,11 +161,11 @@ impl Layout {
         InstancePaths(self.instances().join(format!("{DRAFT_PREFIX}{operation}")))
     }
 
-    /// The runtime directory of one instance: the first 8 hex digits of its uuid.
+    /// The runtime directory of one instance: the last 8 hex digits of its uuid.
     #[must_use]
     pub fn run(&self, uuid: &Uuid) -> PathBuf {
         let hex = uuid.simple().to_string();
-        // The last digits: a version 7 uuid begins with the time, which many instances share.
+        // Not the first ones: a version 7 uuid begins with the time, which many instances share.
         self.runtime.join(&hex[hex.len() - RUN_NAME_LENGTH..])
     }
 }
