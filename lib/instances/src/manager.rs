@@ -236,8 +236,8 @@ impl Instances {
     }
 
     async fn make(self, id: InstanceId, request: CreateRequest, EntryEnds { number, lane, views, done }: EntryEnds) {
-        let draft = match prepare(&self.0.deps, &id, request).await {
-            Ok(draft) => draft,
+        let (draft, lease) = match prepare(&self.0.deps, &id, request).await {
+            Ok(made) => made,
             Err(error) => {
                 self.forget(&id, number);
                 done.send_replace(Some(Err(Arc::new(error))));
@@ -246,6 +246,9 @@ impl Instances {
         };
         tracing::info!(instance.id = %id, instance.uuid = %draft.record.uuid, image.digest = %draft.record.spec.image_digest, "the instance exists");
         let actor = self.new_actor(draft, lane, views, number);
+        // Seen from here on, the instance itself keeps its image.
+        actor.publish();
+        drop(lease);
         // From here on only the map keeps the manager alive: an actor must not.
         drop(self);
         let (reply, answer): (CreateReply, _) = oneshot::channel();
