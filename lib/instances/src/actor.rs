@@ -274,7 +274,7 @@ impl Actor {
         }
     }
 
-    fn admit(&mut self, mail: DeleteMail) {
+    pub(crate) fn admit(&mut self, mail: DeleteMail) {
         if mail.precondition.is_some_and(|holds| !holds(&self.record)) {
             let _ = mail.reply.send(Err(DeleteError::Stale(self.record.id.clone())));
             return;
@@ -286,7 +286,7 @@ impl Actor {
         }
     }
 
-    fn deleting(&self) -> bool {
+    pub(crate) fn deleting(&self) -> bool {
         self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete)
     }
 

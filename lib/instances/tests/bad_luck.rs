@@ -30,6 +30,8 @@ struct Fate {
     fills_at_spawn: AtomicBool,
     silent: AtomicBool,
     idle: AtomicBool,
+    hangs: tokio::sync::watch::Sender<bool>,
+    booting: tokio::sync::Notify,
     spawned: AtomicUsize,
     alive: AtomicBool,
     state: Mutex<Option<VmState>>,
@@ -132,6 +134,8 @@ impl VmHandle for FakeHandle {
         self.becomes(VmState::Created)
     }
     async fn boot(&self) -> Result<(), VmmError> {
+        self.0.booting.notify_one();
+        let _ = self.0.hangs.subscribe().wait_for(|hangs| !hangs).await;
         self.becomes(VmState::Running)
     }
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {
@@ -281,6 +285,21 @@ async fn a_vmm_that_fails_is_not_started_again_and_again() {
     let host = Host::start(1).await;
     Fate::set(&host.fate.idle);
     assert!(matches!(&*host.create().await.unwrap_err(), CreateError::Unruly(_)));
+    host.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_does_not_wait_for_a_boot_that_hangs() {
+    let host = Host::start(1).await;
+    host.fate.hangs.send_replace(true);
+    let delete = async {
+        host.fate.booting.notified().await;
+        host.instances.delete(&"one".parse().unwrap(), Duration::from_secs(60), None).await
+    };
+    let both = async { tokio::join!(host.create(), delete) };
+    let (created, deleted) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("both are answered");
+    deleted.unwrap();
+    assert!(matches!(&*created.unwrap_err(), CreateError::Deleted(_)));
     host.assert_clean();
 }
 
