@@ -199,6 +199,21 @@ async fn hostile_and_broken_archives_leave_nothing() {
 }
 
 #[tokio::test]
+async fn a_configuration_beyond_a_bound_makes_the_image_invalid() {
+    let place = Place::new();
+    let images = place.open().await;
+    for config in [json!({"User": "x".repeat(513)}), json!({"WorkingDir": "srv"}), json!({"Cmd": vec![""; 4097]})] {
+        let layer = LayerTar::default().file("x", 0, b"").finish();
+        let layout = Layout::new(&[(layer, Compression::Plain)], &config).unwrap();
+        let error = import(&images, named("big:1"), &layout).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ImageInvalid, "{error}");
+        let field = config.as_object().unwrap().keys().next().unwrap();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    assert!(images.list().is_empty() && place.files("work").is_empty() && place.files("disks").is_empty());
+}
+
+#[tokio::test]
 async fn a_sender_that_goes_away_leaves_nothing() {
     let place = Place::new();
     let images = place.open().await;
