@@ -2,7 +2,7 @@
 //! what it is, however often `make build` runs.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,15 +27,22 @@ pub enum BootError {
     Store(#[from] StoreError),
 }
 
-/// Copies a file into the data directory under its digest, unless it is there. Blocks.
+/// Copies a file into the data directory under its digest, unless it is there: then nothing is written, so that a
+/// daemon starts on a full disk. Blocks.
 ///
 /// # Errors
 /// [`BootError`]; nothing half copied is left under the digest.
 pub(crate) fn take_in(store: &Store, path: &Path) -> Result<Digest, BootError> {
     let layout = store.layout();
     store.create_dir(&layout.boot(), 0o711)?;
+    let failed = |source| BootError::Copy { path: path.to_owned(), source };
+    let known = copy(path, &mut io::sink()).map_err(failed)?;
+    if layout.boot_file(&known).is_file() {
+        return Ok(known);
+    }
     let temp = Store::temporary_in(&layout.boot());
-    let copied = copy(path, &temp).map_err(|source| BootError::Copy { path: path.to_owned(), source });
+    let target = File::options().write(true).create_new(true).mode(0o444).open(&temp);
+    let copied = target.and_then(|mut target| copy(path, &mut target)).map_err(failed);
     let result = copied.and_then(|digest| match store.commit_new(&temp, &layout.boot_file(&digest), &[]) {
         Ok(()) => Ok(digest),
         Err(StoreError::Exists(_)) => Ok(digest),
@@ -46,9 +53,9 @@ pub(crate) fn take_in(store: &Store, path: &Path) -> Result<Digest, BootError> {
     result
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
+/// Copies a file and says what it was.
+fn copy(from: &Path, to: &mut impl io::Write) -> io::Result<Digest> {
     let mut source = File::open(from)?;
-    let mut target = File::options().write(true).create_new(true).mode(0o444).open(to)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; 1 << 20];
     loop {
@@ -57,12 +64,14 @@ fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
             return Ok(Digest::from_bytes(hash.finalize().into()));
         }
         hash.update(&chunk[..read]);
-        target.write_all(&chunk[..read])?;
+        to.write_all(&chunk[..read])?;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use dataplane_store::Layout;
 
     use super::*;

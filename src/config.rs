@@ -2,6 +2,8 @@
 //! start with the variable, the value and what would be right.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -219,7 +221,10 @@ impl RawConfig {
         Ok(Config {
             port: parse("PORT", &self.port, "a port from 0 (any free one) to 65535")?,
             listen_address,
-            socket_path: self.socket_path.unwrap_or_else(|| self.runtime_dir.join("api.sock")),
+            socket_path: absolute(
+                "SOCKET_PATH",
+                self.socket_path.unwrap_or_else(|| self.runtime_dir.join("api.sock")),
+            )?,
             data_dir: absolute("DATA_DIR", self.data_dir)?,
             runtime_dir: absolute("RUNTIME_DIR", self.runtime_dir)?,
             bridge: interface("BRIDGE_NAME", &self.bridge_name)?,
@@ -229,7 +234,7 @@ impl RawConfig {
             jwt_audience: self.jwt_audience,
             dns_domain: domain(&self.dns_domain)?,
             dns_server: parse("DNS_SERVER", &self.dns_server, "an IPv4 address")?,
-            registry_plain_http: list(&self.registry_plain_http),
+            registry_plain_http: registries(&self.registry_plain_http)?,
             reserved_bytes: parse("RESERVED_BYTES", &self.reserved_bytes, "a number of bytes")?,
             hypervisor: parse("HYPERVISOR", &self.hypervisor, "auto, cloud-hypervisor or qemu")?,
             cloud_hypervisor_bin: binary("CLOUD_HYPERVISOR_BIN", self.cloud_hypervisor_bin, "cloud-hypervisor")?,
@@ -261,18 +266,43 @@ fn domain(name: &str) -> Result<String, ConfigError> {
     }
 }
 
-fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+/// Registries as they are named in references: a host, perhaps with a port. Anything else would never match one.
+fn registries(text: &str) -> Result<Vec<String>, ConfigError> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let is_registry = |entry: &str| {
+        let authority = entry.parse::<axum::http::uri::Authority>();
+        authority.is_ok_and(|authority| authority.as_str() == entry && !entry.contains(['@', '*']))
+    };
+    entries
+        .map(|entry| {
+            let expected = "hosts, perhaps with ports, separated by commas: registry.internal:5000";
+            if is_registry(entry) {
+                Ok(entry.to_owned())
+            } else {
+                Err(ConfigError::new("REGISTRY_PLAIN_HTTP", entry, expected))
+            }
+        })
+        .collect()
 }
 
 /// The shortest secret that is accepted: as long as the hash of HS256 (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
+/// The largest file that can be a secret.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+
+/// Reads a file that may be a device without an end.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SECRET_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
 fn secret(value: Option<String>, file: Option<&Path>) -> Result<Option<Secret>, ConfigError> {
     let (variable, bytes) = match (value, file) {
         (Some(value), _) => ("JWT_SECRET", value.into_bytes()),
         (None, Some(path)) => {
-            let mut bytes = std::fs::read(path).map_err(|error| {
+            let mut bytes = read_bounded(path).map_err(|error| {
                 ConfigError::new("JWT_SECRET_FILE", path.display(), format!("a readable file ({error})"))
             })?;
             while matches!(bytes.last(), Some(b'\n' | b'\r')) {
@@ -347,7 +377,11 @@ mod tests {
     #[test]
     fn one_wrong_value_names_the_variable_and_the_value() {
         let long = "x".repeat(31);
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 18] = [
+            (&["--socket-path", "api.sock"], "SOCKET_PATH"),
+            (&["--registry-plain-http", "ok:5000,http://registry"], "REGISTRY_PLAIN_HTTP"),
+            (&["--registry-plain-http", "*"], "REGISTRY_PLAIN_HTTP"),
+            (&["--jwt-secret-file", "/dev/zero"], "JWT_SECRET_FILE"),
             (&["--port", "80800"], "PORT"),
             (&["--listen-address", "here"], "LISTEN_ADDRESS"),
             (&["--listen-address", "0.0.0.0"], "LISTEN_ADDRESS"),

@@ -18,13 +18,14 @@ pub(super) fn of_create(error: &CreateError) -> Problem {
         CreateError::Disk(error) => of_root_disk(error),
         CreateError::Link(error) => of_link(error),
         CreateError::NoSpace { .. } => problem(ProblemCode::NoSpace),
-        CreateError::Vmm(error) => Problem::new(ProblemCode::VmmFailed, "the virtual machine could not be started")
-            .with_inner(None, &crate::chain(error)),
+        CreateError::Vmm(_) | CreateError::Unruly(_) => {
+            Problem::new(ProblemCode::VmmFailed, "the virtual machine could not be started")
+                .with_inner(None, &crate::chain(error))
+        }
         CreateError::Store(error) => of_store(error),
         CreateError::Config(_) => Problem::new(ProblemCode::PayloadTooLarge, crate::chain(error)),
         CreateError::Deleted(_) => problem(ProblemCode::InvalidState),
         CreateError::Stopping => problem(ProblemCode::Unavailable),
-        CreateError::Internal(_) => Problem::internal(error),
     }
 }
 
@@ -74,7 +75,9 @@ fn of_store(error: &StoreError) -> Problem {
     match error {
         error if error.is_disk_full() => Problem::new(ProblemCode::NoSpace, "the disk is full"),
         StoreError::Stopped => Problem::new(ProblemCode::Unavailable, error.to_string()),
-        StoreError::Io { .. } | StoreError::Parse { .. } | StoreError::Exists(_) => Problem::internal(error),
+        // A directory that the daemon left alone when it started, since it holds no record.
+        StoreError::Exists(_) => Problem::new(ProblemCode::AlreadyExists, error.to_string()),
+        StoreError::Io { .. } | StoreError::Parse { .. } => Problem::internal(error),
     }
 }
 

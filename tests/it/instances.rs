@@ -179,3 +179,15 @@ async fn a_guest_that_reboots_is_started_anew_until_it_does_nothing_else() {
     }
     node.assert_clean();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_reboots_cannot_put_off_its_delete() {
+    let node = Node::start().await;
+    node.import().await;
+    node.create("again", &["reboot"]).await;
+    node.until("again", |instance| instance["ready"] == true).await;
+    let delete = node.client.delete("/instances/again?grace_seconds=600");
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(30), delete).await.expect("it ends").unwrap();
+    assert_eq!(answer.status, 204);
+    node.assert_clean();
+}

@@ -199,6 +199,21 @@ async fn hostile_and_broken_archives_leave_nothing() {
 }
 
 #[tokio::test]
+async fn a_configuration_beyond_a_bound_makes_the_image_invalid() {
+    let place = Place::new();
+    let images = place.open().await;
+    for config in [json!({"User": "x".repeat(513)}), json!({"WorkingDir": "srv"}), json!({"Cmd": vec![""; 4097]})] {
+        let layer = LayerTar::default().file("x", 0, b"").finish();
+        let layout = Layout::new(&[(layer, Compression::Plain)], &config).unwrap();
+        let error = import(&images, named("big:1"), &layout).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ImageInvalid, "{error}");
+        let field = config.as_object().unwrap().keys().next().unwrap();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    assert!(images.list().is_empty() && place.files("work").is_empty() && place.files("disks").is_empty());
+}
+
+#[tokio::test]
 async fn a_sender_that_goes_away_leaves_nothing() {
     let place = Place::new();
     let images = place.open().await;
@@ -259,7 +274,8 @@ async fn a_registry_is_pulled_from_and_a_moved_tag_is_noticed() {
 async fn a_registry_with_a_login_wants_it() {
     let place = Place::new();
     let images = place.open().await;
-    let login = Login { username: "alice", password: "correct horse" };
+    let bcrypt = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e";
+    let login = Login { username: "alice", password: "correct horse", bcrypt };
     let registry = Registry::start(Some(login)).unwrap();
     let name = registry.push(&layout("one"), "demo:1").unwrap();
     let basic = |password: &str| {

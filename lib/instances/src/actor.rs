@@ -26,11 +26,8 @@ use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, Record, Vi
 pub use orders::Precondition;
 pub(crate) use orders::{ActionReply, DeleteMail, OrderMail};
 
-/// No plan needs more steps than this; one that does would never end.
+/// No plan needs more steps than this; one that does has a VMM that only says that it did them.
 const MAX_STEPS: usize = 64;
-
-/// How often the undoing of a failed create is tried before its client is told.
-const MAX_UNDO_ATTEMPTS: usize = 5;
 
 /// How long a step that failed waits before it is tried again by itself.
 const RETRY: Duration = Duration::from_secs(5);
@@ -87,11 +84,10 @@ impl StepError {
     fn code(&self) -> &'static str {
         match self {
             Self::Vmm(VmmError::Timeout { .. } | VmmError::Unreachable { .. }) => "vmm_unresponsive",
-            Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) => "vmm_failed",
+            Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) | Self::Endless => "vmm_failed",
             Self::Link(_) => "network_failed",
             Self::Store(error) if error.is_disk_full() => "no_space",
             Self::Store(_) => "storage_failed",
-            Self::Endless => "internal",
         }
     }
 }
@@ -103,7 +99,7 @@ impl From<StepError> for CreateError {
             StepError::Link(error) => Self::Link(error),
             StepError::Store(error) => Self::Store(error),
             StepError::NoDriver(hypervisor) => Self::NoHypervisor(hypervisor),
-            StepError::Orphans(_) | StepError::Endless => Self::Internal(chain(&error)),
+            StepError::Orphans(_) | StepError::Endless => Self::Unruly(chain(&error)),
         }
     }
 }
@@ -144,13 +140,16 @@ pub(crate) type CreateReply = oneshot::Sender<Result<Arc<View>, CreateError>>;
 impl Actor {
     /// Runs until the instance is gone. The first drive serves the create, when there is one.
     pub(crate) async fn run(mut self, mut created: Option<CreateReply>) {
+        // Why the create failed, while it is being taken back.
+        let mut cause = None;
         loop {
             let result = self.drive().await;
             match result {
                 Ok(Outcome::Gone) => {
                     self.farewell();
                     if let Some(reply) = created.take() {
-                        let _ = reply.send(Err(CreateError::Deleted(self.record.id.clone())));
+                        let deleted = || CreateError::Deleted(self.record.id.clone());
+                        let _ = reply.send(Err(cause.take().unwrap_or_else(deleted)));
                     }
                     return;
                 }
@@ -167,26 +166,40 @@ impl Actor {
                         return;
                     }
                 }
+                Err(error) if created.is_some() && !self.deleting() => {
+                    tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "a create failed: taking it back");
+                    cause = Some(error.into());
+                    self.grace = Duration::ZERO;
+                    self.intend_delete();
+                }
                 Err(error) => {
-                    if let Some(reply) = self.failed(error, created.take()).await {
-                        return self.undo(reply).await;
+                    // What cannot be taken back now stays known, as a delete that is tried again.
+                    if let (Some(reply), Some(cause)) = (created.take_if(|_| cause.is_some()), cause.take()) {
+                        let _ = reply.send(Err(cause));
                     }
+                    self.failed(&error).await;
                 }
             }
         }
     }
 
     async fn drive(&mut self) -> Result<Outcome, StepError> {
+        let mut spawned = false;
         for _ in 0..MAX_STEPS {
-            self.admit_mail()?;
+            self.admit_mail();
             self.publish();
-            let seen = self.observe().await;
+            let (seen, silence) = self.observe().await;
+            // One that was just started and fails would be started again and again.
+            if let Some(error) = silence.filter(|_| spawned && !self.deleting()) {
+                return Err(error.into());
+            }
             let step = plan(&self.record, seen);
             if step == Step::Rest {
                 return Ok(Outcome::Rest);
             }
             tracing::debug!(instance.id = %self.record.id, ?step, ?seen, "step");
             self.execute(step).await?;
+            spawned |= step == Step::Spawn;
             if step == Step::Discard {
                 return Ok(Outcome::Gone);
             }
@@ -194,11 +207,13 @@ impl Actor {
         Err(StepError::Endless)
     }
 
-    async fn observe(&mut self) -> Seen {
+    /// What there is, and why the VMM does not say what it is doing, when it does not.
+    async fn observe(&mut self) -> (Seen, Option<VmmError>) {
         let asked = match &self.vmm {
             Some(live) => Some(live.handle.state().await),
             None => None,
         };
+        let mut silence = None;
         let vmm = match asked {
             None => SeenVmm::Gone,
             Some(Ok(state)) => {
@@ -206,15 +221,22 @@ impl Actor {
                 SeenVmm::Alive(state)
             }
             Some(Err(error)) => {
-                if let Some(live) = &mut self.vmm {
-                    live.unresponsive = true;
-                }
-                self.trouble("vmm_unresponsive", &chain(&error));
+                self.unresponsive(&error);
+                silence = Some(error);
                 SeenVmm::Unresponsive
             }
         };
         let Self { link, asked, booted, hopeless, .. } = *self;
-        Seen { vmm, link, asked, booted, hopeless }
+        (Seen { vmm, link, asked, booted, hopeless }, silence)
+    }
+
+    /// The VMM does not answer: what it was doing last is what is known of it, beside the trouble.
+    fn unresponsive(&mut self, error: &VmmError) {
+        let known = self.vmm.as_mut().is_none_or(|live| std::mem::replace(&mut live.unresponsive, true));
+        if self.record.op.is_none() && !known {
+            return self.trouble("vmm_unresponsive", &chain(error));
+        }
+        tracing::warn!(instance.id = %self.record.id, error = %chain(error), "the VMM does not answer");
     }
 
     fn seen_state(&mut self, state: VmState) {
@@ -247,11 +269,29 @@ impl Actor {
         }
     }
 
+    pub(crate) fn deleting(&self) -> bool {
+        self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete)
+    }
+
+    /// Makes a delete the intent, in memory alone where that cannot be recorded: on a full disk a delete is what
+    /// helps, and one that a crash cuts short has not been answered.
+    fn intend_delete(&mut self) {
+        if let Err(error) = self.begin(OpKind::Delete) {
+            tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded and goes on without");
+            self.record.op = Some(self.operation(OpKind::Delete));
+            self.publish();
+        }
+    }
+
+    fn operation(&self, kind: OpKind) -> OpRecord {
+        OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now() }
+    }
+
     /// Makes an operation the intent, durably.
     pub(crate) fn begin(&mut self, kind: OpKind) -> Result<(), StepError> {
         self.asked = false;
         self.booted = false;
-        let op = OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now() };
+        let op = self.operation(kind);
         self.update(|record| {
             record.restart_from = match kind {
                 OpKind::Restart | OpKind::Reboot => record.vmm.as_ref().map(|vmm| vmm.generation),
@@ -279,14 +319,11 @@ impl Actor {
         self.views.send_replace(Some(Arc::new(view)));
     }
 
-    /// A step failed. While a client waits for its create everything is undone; otherwise the trouble is recorded.
-    async fn failed(&mut self, error: StepError, created: Option<CreateReply>) -> Option<(CreateReply, CreateError)> {
-        tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "a step failed");
-        let deleting = self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete);
-        if let (Some(reply), false) = (created, deleting) {
-            return Some((reply, error.into()));
-        }
-        let trouble = ErrorRecord { code: error.code().into(), message: chain(&error), at: self.deps.clock.now() };
+    /// A step failed, and no client waits for its create: the trouble is recorded.
+    async fn failed(&mut self, error: &StepError) {
+        tracing::warn!(instance.id = %self.record.id, error = %chain(error), "a step failed");
+        let deleting = self.deleting();
+        let trouble = ErrorRecord { code: error.code().into(), message: chain(error), at: self.deps.clock.now() };
         let recorded = self.update(|record| {
             record.last_error = Some(trouble);
             if !deleting {
@@ -296,15 +333,14 @@ impl Actor {
         if let Err(error) = recorded {
             tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the trouble could not be recorded");
         }
-        self.tell_joined(Err(ActionError::Failed(self.record.id.clone(), chain(&error))));
+        self.tell_joined(Err(ActionError::Failed(self.record.id.clone(), chain(error))));
         if deleting {
-            let failure = DeleteError::Failed(self.record.id.clone(), chain(&error));
+            let failure = DeleteError::Failed(self.record.id.clone(), chain(error));
             for reply in self.waiting.drain(..) {
                 let _ = reply.send(Err(failure.clone()));
             }
         }
         self.pause_after_failure().await;
-        None
     }
 
     /// Waits before a step is tried again, unless mail comes.
@@ -319,35 +355,12 @@ impl Actor {
         });
         if let Ok((delete, order)) = mail.await {
             if let Some(mail) = delete {
-                self.admit_delete_or_log(mail);
+                self.admit_delete(mail);
             }
             if let Some(mail) = order {
-                self.admit_order_or_log(mail);
+                self.admit_order(mail);
             }
         }
-    }
-
-    /// Takes back a create that failed: deletes what there is of it, then tells the client.
-    async fn undo(mut self, (reply, error): (CreateReply, CreateError)) {
-        let mut begun = self.begin(OpKind::Delete);
-        self.grace = Duration::ZERO;
-        self.asked = true;
-        for _ in 0..MAX_UNDO_ATTEMPTS {
-            let outcome = match begun {
-                Ok(()) => self.drive().await,
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::error!(instance.id = %self.record.id, error = %chain(&error), "undo a failed create");
-                    self.pause_after_failure().await;
-                    begun = Ok(());
-                }
-            }
-        }
-        self.farewell();
-        let _ = reply.send(Err(error));
     }
 
     fn farewell(&mut self) {
@@ -370,15 +383,15 @@ impl Actor {
             // Both are cancel-safe: channel receives.
             tokio::select! {
                 biased;
-                mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete_or_log(mail)).is_some(),
-                mail = self.orders.recv() => return mail.map(|mail| self.admit_order_or_log(mail)).is_some(),
+                mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete(mail)).is_some(),
+                mail = self.orders.recv() => return mail.map(|mail| self.admit_order(mail)).is_some(),
             }
         };
         // All four are cancel-safe: channel receives.
         tokio::select! {
             biased;
-            mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete_or_log(mail)).is_some(),
-            mail = self.orders.recv() => return mail.map(|mail| self.admit_order_or_log(mail)).is_some(),
+            mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete(mail)).is_some(),
+            mail = self.orders.recv() => return mail.map(|mail| self.admit_order(mail)).is_some(),
             event = next_event(&mut live.events) => self.vmm_event(event),
             event = live.agent.next() => self.agent_event(event),
         }

@@ -55,9 +55,9 @@ pub enum CreateError {
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
-    /// What should not happen.
+    /// The VMM does not do what it says, or cannot be ended.
     #[error("{0}")]
-    Internal(String),
+    Unruly(String),
 }
 
 /// Why an instance is still there.
@@ -136,6 +136,23 @@ pub enum OpenError {
         version: u32,
         /// The newest version that is known.
         known: u32,
+    },
+    /// A VMM lives that no driver can take up.
+    #[error("instance {id} runs on {hypervisor}, which was not found; name its binary, or end the instance's VMM")]
+    NoDriver {
+        /// The instance.
+        id: InstanceId,
+        /// What drives it.
+        hypervisor: Hypervisor,
+    },
+    /// Whether a recorded VMM lives cannot be told.
+    #[error("adopt the VMM of instance {id}")]
+    Adopt {
+        /// The instance.
+        id: InstanceId,
+        /// Why not.
+        #[source]
+        source: VmmError,
     },
     /// The log watch could not be made.
     #[error("watch log files")]

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use dataplane_store::{InstancePaths, Store};
+use dataplane_store::{DRAFT_PREFIX, InstancePaths, Store};
 use dataplane_types::{Digest, InstanceId, Mib, WallClock};
 use dataplane_vmm::Vmm;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::actor::{Actor, CreateReply, DeleteMail, OrderMail, Precondition};
+use crate::actor::{Actor, CreateReply, DeleteMail, OrderMail, Precondition, StepError};
 use crate::logs::LogWatch;
 use crate::ops::{Draft, prepare};
 use crate::plan::SeenLink;
@@ -165,9 +165,14 @@ impl Instances {
         let mut records = Vec::new();
         for path in store.list(&layout.instances())? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Ok(id) = name.parse::<InstanceId>() else {
+            if name.starts_with(DRAFT_PREFIX) {
                 tracing::info!(path = %path.display(), "removing the draft of a create that did not happen");
                 store.discard(&path)?;
+                continue;
+            }
+            let Some(id) = name.parse::<InstanceId>().ok().filter(|_| path.is_dir()) else {
+                // Perhaps what somebody has put aside: it may hold the only copy of a disk.
+                tracing::warn!(path = %path.display(), "what is no instance is left alone");
                 continue;
             };
             let paths = layout.instance(&id);
@@ -194,8 +199,14 @@ impl Instances {
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
         let mut actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);
-        if let Err(error) = actor.adopt().await {
-            actor.trouble("vmm_failed", &format!("adopt the VMM: {error}"));
+        match actor.adopt().await {
+            Ok(()) => {}
+            // One that lives and cannot be taken up must not be forgotten: no later delete would end it.
+            Err(StepError::NoDriver(hypervisor)) if actor.recorded_process_lives() => {
+                return Err(OpenError::NoDriver { id, hypervisor });
+            }
+            Err(StepError::Vmm(source)) => return Err(OpenError::Adopt { id, source }),
+            Err(error) => actor.trouble("vmm_failed", &format!("adopt the VMM: {error}")),
         }
         actor.publish();
         done.send_replace(entry.view.borrow().clone().map(Ok));
@@ -228,8 +239,8 @@ impl Instances {
 
     async fn make(self, id: InstanceId, request: CreateRequest, ends: EntryEnds) {
         let EntryEnds { number, deletes, orders, views, done } = ends;
-        let draft = match prepare(&self.0.deps, &id, request).await {
-            Ok(draft) => draft,
+        let (draft, lease) = match prepare(&self.0.deps, &id, request).await {
+            Ok(made) => made,
             Err(error) => {
                 self.forget(&id, number);
                 done.send_replace(Some(Err(Arc::new(error))));
@@ -238,6 +249,9 @@ impl Instances {
         };
         tracing::info!(instance.id = %id, instance.uuid = %draft.record.uuid, image.digest = %draft.record.spec.image_digest, "the instance exists");
         let actor = self.new_actor(draft, number, (deletes, orders), views);
+        // Seen from here on, the instance itself keeps its image.
+        actor.publish();
+        drop(lease);
         // From here on only the map keeps the manager alive: an actor must not.
         drop(self);
         let (reply, answer): (CreateReply, _) = oneshot::channel();

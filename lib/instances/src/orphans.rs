@@ -42,6 +42,18 @@ pub(crate) async fn end_all(run_dir: &Path, binaries: &[String]) -> io::Result<(
     Ok(())
 }
 
+/// Whether a process has been given a path below a runtime directory, whatever its program is.
+pub(crate) fn belongs(pid: u32, run_dir: &Path) -> bool {
+    let needle = below(run_dir);
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(needle.len()).any(|part| part == needle))
+}
+
+fn below(run_dir: &Path) -> Vec<u8> {
+    let mut needle = run_dir.as_os_str().as_bytes().to_vec();
+    needle.push(b'/');
+    needle
+}
+
 /// A pidfd is readable once its process has ended (pidfd_open(2)).
 fn wait_gone(pidfd: &OwnedFd) -> io::Result<()> {
     let timeout = rustix::event::Timespec { tv_sec: KILL_TIMEOUT_SECONDS, tv_nsec: 0 };
@@ -54,8 +66,7 @@ fn wait_gone(pidfd: &OwnedFd) -> io::Result<()> {
 /// Process ids whose program is `binary` and whose arguments name a path below `run_dir`.
 fn find(run_dir: &Path, binaries: &[String]) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let mut needle = run_dir.as_os_str().as_bytes().to_vec();
-    needle.push(b'/');
+    let needle = below(run_dir);
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())

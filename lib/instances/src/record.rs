@@ -39,7 +39,7 @@ pub struct Record {
     /// The VMM generation that the restart or reboot in progress replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_from: Option<u64>,
-    /// The last trouble; cleared by the next success of the same kind.
+    /// The last trouble; cleared when the VM next runs.
     pub last_error: Option<ErrorRecord>,
     /// How the program ended last time.
     pub exit_code: Option<i32>,

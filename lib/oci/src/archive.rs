@@ -28,6 +28,8 @@ const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontai
 pub struct Archive {
     members: BTreeMap<String, Blob>,
     digests: HashMap<Digest, Blob>,
+    /// By where its bytes begin: several members may be one blob, and several blobs may hold the same.
+    digest_at: HashMap<u64, Digest>,
     limits: Limits,
 }
 
@@ -86,7 +88,8 @@ impl Archive {
         limits: &Limits,
         scratch: &Scratch,
     ) -> Result<Self, ContentError> {
-        let mut archive = Self { members: BTreeMap::new(), digests: HashMap::new(), limits: limits.clone() };
+        let (members, digests, digest_at) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        let mut archive = Self { members, digests, digest_at, limits: limits.clone() };
         let mut links = Vec::new();
         let mut entries = Entries::new("the archive", &file, bytes, limits)?;
         let mut count = 0;
@@ -135,26 +138,17 @@ impl Archive {
     }
 
     fn hash_members(&mut self, file: &File, scratch: &Scratch) -> Result<(), ContentError> {
-        let mut buffer = vec![0; CHUNK];
         for (name, blob) in &self.members {
-            let failed = |error| ContentError::Io { act: "read", path: blob.path.clone(), source: error };
-            let mut input = file;
-            input.seek(SeekFrom::Start(blob.offset)).map_err(failed)?;
-            let mut input = input.take(blob.length);
-            let mut hasher = Hasher::default();
-            loop {
-                scratch.check()?;
-                let length = input.read(&mut buffer).map_err(failed)?;
-                if length == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..length]);
-            }
-            let found = hasher.finish();
+            // Links are cheap to write: what they lead to is hashed once.
+            let found = match self.digest_at.get(&blob.offset) {
+                Some(known) => *known,
+                None => hash(blob, file, scratch)?,
+            };
             let declared = name.strip_prefix("blobs/sha256/").and_then(|hex| format!("sha256:{hex}").parse().ok());
             if let Some(expected) = declared.filter(|declared| *declared != found) {
                 return Err(ContentError::Digest { subject: name.clone(), expected, found });
             }
+            self.digest_at.insert(blob.offset, found);
             self.digests.insert(found, blob.clone());
         }
         Ok(())
@@ -268,7 +262,7 @@ impl Archive {
         let descriptor = |path: &str, media_type: &str| -> Result<Descriptor, ContentError> {
             let blob = self.members.get(&member_name(path.as_bytes()));
             let (digest, blob) = blob
-                .and_then(|blob| self.digests.iter().find(|(_, known)| *known == blob))
+                .and_then(|blob| Some((self.digest_at.get(&blob.offset)?, blob)))
                 .ok_or_else(|| ContentError::Missing(format!("the archive's file {path:?}")))?;
             let (platform, annotations) = (None, BTreeMap::new());
             Ok(Descriptor {
@@ -294,6 +288,22 @@ impl Archive {
         let digest = digest_of(&bytes);
         let image_name = tags(image).first().cloned();
         Ok(ArchiveImage { image: self.complete((digest, digest), *manifest, platform)?, name: image_name })
+    }
+}
+
+fn hash(blob: &Blob, mut file: &File, scratch: &Scratch) -> Result<Digest, ContentError> {
+    let failed = |error| ContentError::Io { act: "read", path: blob.path.clone(), source: error };
+    file.seek(SeekFrom::Start(blob.offset)).map_err(failed)?;
+    let mut input = file.take(blob.length);
+    let mut buffer = vec![0; CHUNK];
+    let mut hasher = Hasher::default();
+    loop {
+        scratch.check()?;
+        let length = input.read(&mut buffer).map_err(failed)?;
+        if length == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..length]);
     }
 }
 

@@ -90,6 +90,24 @@ fn docker_save_is_read_and_its_digest_is_stable() {
     assert_eq!(select(&gzip(&bytes), None).unwrap().0.image.digest, found.image.digest);
 }
 
+/// Some writers repeat a layer's file rather than link to it; the first of the two was then said to be missing.
+#[test]
+fn two_files_that_hold_the_same_are_both_found() {
+    let layers = layers();
+    let (config, _) = documents(&layers);
+    let saved = br#"[{"Config":"c.json","RepoTags":["web:2"],"Layers":["a.tar","b.tar","c.tar","d.tar"]}]"#;
+    let bytes = archive(&[
+        ("a.tar", &layers[0]),
+        ("b.tar", &layers[1]),
+        ("c.tar", &layers[2]),
+        ("d.tar", &layers[3]),
+        ("c.json", &config),
+        ("manifest.json", saved),
+    ]);
+    assert_eq!(layers[1], layers[3]);
+    assert_eq!(select(&bytes, None).unwrap().1, ["etc dir", "etc/name file 6"]);
+}
+
 #[test]
 fn the_platform_or_the_name_chooses_among_several() {
     let layers = layers();

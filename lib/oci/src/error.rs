@@ -1,5 +1,6 @@
 //! Why the content of an image was not accepted, or could not be handled here.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -41,7 +42,7 @@ pub enum ContentError {
         /// The entry, blob or document.
         subject: String,
         /// What is limited.
-        limit: &'static str,
+        limit: Cow<'static, str>,
         /// How much is accepted.
         allowed: u64,
     },
@@ -112,8 +113,8 @@ impl ContentError {
         Self::Corrupt { subject: subject.into(), reason: reason.to_string() }
     }
 
-    pub(crate) fn limit(subject: impl Into<String>, limit: &'static str, allowed: u64) -> Self {
-        Self::Limit { subject: subject.into(), limit, allowed }
+    pub(crate) fn limit(subject: impl Into<String>, limit: impl Into<Cow<'static, str>>, allowed: u64) -> Self {
+        Self::Limit { subject: subject.into(), limit: limit.into(), allowed }
     }
 
     /// Whether the cause is a disk without room: full, over its quota, or down to its reserve.

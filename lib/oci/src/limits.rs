@@ -1,4 +1,5 @@
-//! The bounds within which an image is accepted. Everything an image says is checked against one of them.
+//! The bounds within which an image is accepted. Everything an image says is checked against one of them,
+//! but for how it wants to be run: those bounds are the API's, and nobody's to choose.
 
 /// What an image may cost at most.
 #[derive(Debug, Clone)]

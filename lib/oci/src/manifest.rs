@@ -10,6 +10,7 @@ use std::str::FromStr;
 use dataplane_types::Digest;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::run_config::RunConfig;
 use crate::{ContentError, Limits};
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -91,7 +92,9 @@ impl From<Platform> for String {
     }
 }
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -272,49 +275,14 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
-/// Defaults for running the image's program.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct RunConfig {
-    /// User and group, in any of the usual forms.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub user: String,
-    /// The program and its first arguments.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub entrypoint: Vec<String>,
-    /// More arguments, or the program where there is no entry point.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub cmd: Vec<String>,
-    /// `NAME=value`, in order.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub env: Vec<String>,
-    /// Where the program starts.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub working_dir: String,
-    /// The signal that asks the program to end.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub stop_signal: String,
-    /// `80/tcp` and the like.
-    #[serde(default, deserialize_with = "keys")]
-    pub exposed_ports: Vec<String>,
-    /// The image's own labels.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub labels: BTreeMap<String, String>,
-}
-
-fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let set: Option<BTreeMap<String, serde::de::IgnoredAny>> = Option::deserialize(deserializer)?;
-    Ok(set.unwrap_or_default().into_keys().collect())
-}
-
 impl ImageConfig {
-    /// Reads a configuration and checks that it fits the manifest and the platform asked for.
+    /// Reads a configuration and checks its bounds, and that it fits the manifest and the platform asked for.
     pub(crate) fn parse(bytes: &[u8], manifest: &Manifest, wanted: &Platform) -> Result<Self, ContentError> {
         let subject = format!("the configuration {}", manifest.config.digest);
         let config: Self = serde_json::from_slice(bytes).map_err(|error| ContentError::corrupt(&subject, error))?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             let (ids, layers) = (config.rootfs.diff_ids.len(), manifest.layers.len());
-            return Err(ContentError::corrupt(subject, format!("it names {ids} layers, the manifest {layers}")));
+            return Err(ContentError::corrupt(&subject, format!("it names {ids} layers, the manifest {layers}")));
         }
         let is_for = DeclaredPlatform {
             os: config.os.clone(),
@@ -327,6 +295,7 @@ impl ImageConfig {
             let available = format!("{}/{}", is_for.os, is_for.architecture);
             return Err(ContentError::Platform { wanted: wanted.to_string(), available });
         }
+        config.config.check(&subject)?;
         Ok(config)
     }
 
@@ -402,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absence_in_a_configuration() {
+    fn a_configuration_is_read_leniently_and_checked() {
         let manifest = Manifest {
             schema_version: 2,
             media_type: String::new(),
@@ -412,6 +381,9 @@ mod tests {
         let text = r#"{"config":{"Cmd":null,"Env":null,"ExposedPorts":{"80/tcp":{}},"Labels":null,"User":"1:2"}}"#;
         let config = ImageConfig::parse(text.as_bytes(), &manifest, &Platform::default()).unwrap();
         assert_eq!((config.config.user.as_str(), config.config.exposed_ports), ("1:2", vec!["80/tcp".to_owned()]));
+        let text = r#"{"config":{"WorkingDir":"srv"}}"#;
+        let error = ImageConfig::parse(text.as_bytes(), &manifest, &Platform::default()).unwrap_err();
+        assert_eq!(error.to_string(), format!("the configuration {HEX} is corrupt: WorkingDir is not absolute"));
         let text = r#"{"os":"linux","architecture":"arm64"}"#;
         let error = ImageConfig::parse(text.as_bytes(), &manifest, &Platform::default()).unwrap_err();
         assert!(matches!(error, ContentError::Platform { .. }));

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use dataplane_types::{Digest, ImageId, InstanceId, OperationId};
 use uuid::Uuid;
 
+/// How the name of a draft begins, where instances lie.
+pub const DRAFT_PREFIX: &str = ".new-";
+
 /// Length of an instance's directory name below the runtime directory: 8 hex digits.
 pub const RUN_NAME_LENGTH: usize = 8;
 
@@ -155,14 +158,14 @@ impl Layout {
     /// Instance ids hold no dot, so the name can never be an instance's.
     #[must_use]
     pub fn instance_draft(&self, operation: &OperationId) -> InstancePaths {
-        InstancePaths(self.instances().join(format!(".new-{operation}")))
+        InstancePaths(self.instances().join(format!("{DRAFT_PREFIX}{operation}")))
     }
 
-    /// The runtime directory of one instance: the first 8 hex digits of its uuid.
+    /// The runtime directory of one instance: the last 8 hex digits of its uuid.
     #[must_use]
     pub fn run(&self, uuid: &Uuid) -> PathBuf {
         let hex = uuid.simple().to_string();
-        // The last digits: a version 7 uuid begins with the time, which many instances share.
+        // Not the first ones: a version 7 uuid begins with the time, which many instances share.
         self.runtime.join(&hex[hex.len() - RUN_NAME_LENGTH..])
     }
 }

@@ -11,6 +11,6 @@ mod lock;
 mod store;
 
 pub use disk::{Disk, HostDisk};
-pub use layout::{InstancePaths, Layout, LayoutError, RUN_NAME_LENGTH};
+pub use layout::{DRAFT_PREFIX, InstancePaths, Layout, LayoutError, RUN_NAME_LENGTH};
 pub use lock::{DirectoryLock, LockError};
 pub use store::{Store, StoreError};

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Disk, HostDisk, Layout};
 
-/// The largest record that is ever read: far above any that is written.
+/// The largest record. A larger one is refused when it is to be written: read, it would keep a daemon from starting.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
 
 /// How the names of unfinished files begin.
@@ -111,10 +111,14 @@ impl Store {
     /// Replaces a record, or makes it: afterwards the disk holds the whole new one (0600).
     ///
     /// # Errors
-    /// [`StoreError::Io`]; the old record is then untouched.
+    /// [`StoreError::Io`], also for a record of more than 4 MiB; the old record is then untouched.
     pub fn replace<T: Serialize>(&self, path: &Path, record: &T) -> Result<(), StoreError> {
         let bytes =
             serde_json::to_vec_pretty(record).map_err(|source| StoreError::Parse { path: path.to_owned(), source })?;
+        if bytes.len() as u64 > MAX_RECORD_BYTES {
+            let source = io::Error::new(io::ErrorKind::InvalidData, format!("larger than {MAX_RECORD_BYTES} bytes"));
+            return Err(StoreError::Io { act: "write", path: path.to_owned(), source });
+        }
         self.replace_bytes(path, &bytes)
     }
 
@@ -293,6 +297,18 @@ mod tests {
         assert_eq!(store.load::<u32>(&path).unwrap(), Some(2));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(store.list(store.layout().data()).unwrap(), [path, store.layout().trash()]);
+    }
+
+    /// One that only its reader refused stopped every later start of the daemon.
+    #[test]
+    fn a_record_that_could_not_be_read_again_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let path = store.layout().node_record();
+        let largest = "x".repeat(usize::try_from(MAX_RECORD_BYTES).unwrap() - 2);
+        store.replace(&path, &largest).unwrap();
+        assert!(matches!(store.replace(&path, &(largest.clone() + "x")), Err(StoreError::Io { act: "write", .. })));
+        assert_eq!(store.load::<String>(&path).unwrap(), Some(largest));
     }
 
     #[test]

@@ -31,7 +31,8 @@ impl Actor {
             }
             VmEvent::Exited(reason) => {
                 tracing::info!(instance.id = %id, %reason, "the VMM is gone");
-                let expected = self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete);
+                let expected =
+                    self.record.op.as_ref().is_some_and(|op| matches!(op.kind, OpKind::Delete | OpKind::Stop));
                 if !expected && !self.hopeless {
                     self.trouble("vmm_exited", &format!("the VMM ended: {reason}"));
                 }
@@ -103,8 +104,8 @@ impl Actor {
 
     fn program_exited(&mut self, status: ExitStatus, reason: Option<String>) {
         let code = status.exit_code();
-        if self.record.exit_code == Some(code) {
-            // Said again in a new conversation: it is on disk.
+        if self.record.exit_code.is_some() {
+            // Said again in a new conversation: it is on disk, and the first word counts.
             if let Some(live) = &self.vmm {
                 live.agent.say(HostMessage::ExitRecorded);
             }

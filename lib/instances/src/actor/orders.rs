@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Actor, StepError, chain};
+use super::{Actor, chain};
 use crate::admit::{Verdict, admit};
 use crate::record::OpKind;
 use crate::view::state_of;
@@ -36,74 +36,52 @@ pub(crate) struct OrderMail {
 
 impl Actor {
     /// Takes in all that waits.
-    pub(crate) fn admit_mail(&mut self) -> Result<(), StepError> {
+    pub(crate) fn admit_mail(&mut self) {
         while let Ok(mail) = self.deletes.try_recv() {
-            self.admit_delete(mail)?;
+            self.admit_delete(mail);
         }
         while let Ok(mail) = self.orders.try_recv() {
-            self.admit_order(mail)?;
+            self.admit_order(mail);
         }
-        Ok(())
     }
 
-    fn admit_delete(&mut self, mail: DeleteMail) -> Result<(), StepError> {
+    pub(crate) fn admit_delete(&mut self, mail: DeleteMail) {
         if mail.precondition.is_some_and(|holds| !holds(&self.record)) {
             let _ = mail.reply.send(Err(DeleteError::Stale(self.record.id.clone())));
-            return Ok(());
+            return;
         }
         self.waiting.push(mail.reply);
         self.grace = mail.grace;
-        if self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Delete) {
-            return Ok(());
+        if !self.deleting() {
+            self.intend_delete();
         }
-        self.begin(OpKind::Delete)
     }
 
-    fn admit_order(&mut self, mail: OrderMail) -> Result<(), StepError> {
+    pub(crate) fn admit_order(&mut self, mail: OrderMail) {
         let id = self.record.id.clone();
         if mail.precondition.is_some_and(|holds| !holds(&self.record)) {
             let _ = mail.reply.send(Err(ActionError::Stale(id)));
-            return Ok(());
+            return;
         }
         let state = state_of(self.vmm.as_ref().map(|live| live.state));
-        let refusal = match admit(self.record.op.as_ref().map(|op| op.kind), state, mail.kind) {
-            Verdict::Go => {
-                self.joined.push(mail.reply);
-                self.grace = mail.grace;
-                return self.begin(mail.kind);
-            }
-            Verdict::Joined => {
-                self.joined.push(mail.reply);
-                return Ok(());
-            }
+        let answer = match admit(self.record.op.as_ref().map(|op| op.kind), state, mail.kind) {
+            Verdict::Go => match self.begin(mail.kind) {
+                Ok(()) => {
+                    self.grace = mail.grace;
+                    return self.joined.push(mail.reply);
+                }
+                Err(error) => Err(ActionError::Failed(id, chain(&error))),
+            },
+            Verdict::Joined => return self.joined.push(mail.reply),
             Verdict::AlreadyThere => {
                 self.publish();
-                if let Some(view) = self.views.borrow().clone() {
-                    let _ = mail.reply.send(Ok(view));
-                }
-                return Ok(());
+                let view = self.views.borrow().clone();
+                view.ok_or(ActionError::NotFound(id))
             }
-            Verdict::Busy(kind) => ActionError::Busy { id, kind },
-            Verdict::Denied(state) => ActionError::InvalidState { id, state, wanted: mail.kind },
+            Verdict::Busy(kind) => Err(ActionError::Busy { id, kind }),
+            Verdict::Denied(state) => Err(ActionError::InvalidState { id, state, wanted: mail.kind }),
         };
-        let _ = mail.reply.send(Err(refusal));
-        Ok(())
-    }
-
-    pub(crate) fn admit_delete_or_log(&mut self, mail: DeleteMail) {
-        if let Err(error) = self.admit_delete(mail) {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded");
-            for reply in self.waiting.drain(..) {
-                let _ = reply.send(Err(DeleteError::Failed(self.record.id.clone(), chain(&error))));
-            }
-        }
-    }
-
-    pub(crate) fn admit_order_or_log(&mut self, mail: OrderMail) {
-        if let Err(error) = self.admit_order(mail) {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the order could not be recorded");
-            self.tell_joined(Err(ActionError::Failed(self.record.id.clone(), chain(&error))));
-        }
+        let _ = mail.reply.send(answer);
     }
 
     /// Ends the wait of all who joined the operation that is over.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dataplane_agent::HostMessage;
-use dataplane_vmm::VmState;
+use dataplane_vmm::{VmEvent, VmState};
 use tokio::time::Instant;
 
 use crate::actor::{Actor, StepError, next_event};
@@ -15,7 +15,7 @@ const POWER_OFF_ALLOWANCE: Duration = Duration::from_secs(5);
 
 impl Actor {
     /// Asks the guest's agent to end the program and waits for the guest to power off. A guest that cannot be asked,
-    /// or does not end, has had its chance when the grace is over.
+    /// does not end, or starts anew instead has had its chance: nothing that a guest does prolongs the grace.
     pub(crate) async fn ask_guest(&mut self) -> Result<(), StepError> {
         self.asked = true;
         if self.grace.is_zero() {
@@ -23,7 +23,7 @@ impl Actor {
         }
         let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
         let mut deadline = Instant::now() + self.grace;
-        let mut told = false;
+        let (mut told, mut extended) = (false, false);
         loop {
             let Some(live) = &mut self.vmm else { return Ok(()) };
             if live.state == VmState::Shutdown {
@@ -32,7 +32,9 @@ impl Actor {
             if live.agent_connected && !told {
                 live.agent.say(HostMessage::Stop { grace_ms });
                 told = true;
-                deadline = Instant::now() + self.grace + POWER_OFF_ALLOWANCE;
+                if !std::mem::replace(&mut extended, true) {
+                    deadline = Instant::now() + self.grace + POWER_OFF_ALLOWANCE;
+                }
             }
             // All cancel-safe: channel receives and a timer. An event is never lost, it is handled below.
             tokio::select! {
@@ -40,15 +42,21 @@ impl Actor {
                 mail = self.deletes.recv(), if !self.deletes.is_closed() => {
                     if let Some(mail) = mail {
                         deadline = deadline.min(Instant::now() + mail.grace + POWER_OFF_ALLOWANCE);
-                        self.admit_delete_or_log(mail);
+                        self.admit_delete(mail);
                     }
                 }
                 mail = self.orders.recv(), if !self.orders.is_closed() => {
                     if let Some(mail) = mail {
-                        self.admit_order_or_log(mail);
+                        self.admit_order(mail);
                     }
                 }
-                event = next_event(&mut live.events) => self.vmm_event(event),
+                event = next_event(&mut live.events) => {
+                    let reset = event == VmEvent::Reset;
+                    self.vmm_event(event);
+                    if reset {
+                        return Ok(());
+                    }
+                }
                 event = live.agent.next() => {
                     let connected = matches!(event, crate::agent::AgentEvent::Connected);
                     self.agent_event(event);

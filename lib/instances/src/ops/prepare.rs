@@ -19,8 +19,13 @@ pub(crate) struct Draft {
     pub(crate) paths: InstancePaths,
 }
 
-/// Makes the instance exist, or nothing.
-pub(crate) async fn prepare(deps: &Deps, id: &InstanceId, request: CreateRequest) -> Result<Draft, CreateError> {
+/// Makes the instance exist, or nothing. The image stays lent until the caller has shown the instance to those who ask
+/// whether an image is needed.
+pub(crate) async fn prepare(
+    deps: &Deps,
+    id: &InstanceId,
+    request: CreateRequest,
+) -> Result<(Draft, ImageLease), CreateError> {
     request.check(&deps.limits)?;
     let driver = choose(deps, &request)?;
     check_space(deps)?;
@@ -75,9 +80,7 @@ pub(crate) async fn prepare(deps: &Deps, id: &InstanceId, request: CreateRequest
             tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
         }
     }
-    // The record names the image now: its lease may end.
-    drop::<ImageLease>(lease);
-    committed.map(|paths| Draft { record, paths })
+    committed.map(|paths| (Draft { record, paths }, lease))
 }
 
 async fn commit(deps: &Deps, record: &Record, draft: &InstancePaths) -> Result<InstancePaths, CreateError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dataplane_agent::{CONFIG_DISK_SERIAL, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_store::InstancePaths;
-use dataplane_vmm::{DiskSpec, Launch, NetSpec, VmSpec, VmState, Vmm};
+use dataplane_vmm::{DiskSpec, Launch, NetSpec, VmHandle, VmSpec, VmState, Vmm, VmmError};
 
 use crate::actor::{Actor, LiveVmm, StepError};
 use crate::plan::SeenLink;
@@ -76,17 +76,34 @@ impl Actor {
     }
 
     pub(crate) async fn create_vm(&mut self) -> Result<(), StepError> {
-        match &self.vmm {
-            Some(live) => Ok(live.handle.create().await?),
-            None => Ok(()),
-        }
+        let Some(handle) = self.vmm.as_ref().map(|live| Arc::clone(&live.handle)) else { return Ok(()) };
+        self.unless_deleted(&handle, handle.create()).await
     }
 
     pub(crate) async fn boot(&mut self) -> Result<(), StepError> {
-        if let Some(live) = &self.vmm {
-            live.handle.boot().await?;
-        }
+        let Some(handle) = self.vmm.as_ref().map(|live| Arc::clone(&live.handle)) else { return Ok(()) };
         self.booted = true;
+        self.unless_deleted(&handle, handle.boot()).await
+    }
+
+    /// Waits for a call, which may take a minute, but not beyond a delete: a guest that has not booted has nothing to
+    /// lose, and a VMM that hangs would keep every gentler call waiting.
+    async fn unless_deleted(
+        &mut self,
+        handle: &Arc<dyn VmHandle>,
+        call: impl Future<Output = Result<(), VmmError>>,
+    ) -> Result<(), StepError> {
+        let mut call = std::pin::pin!(call);
+        while !self.deleting() {
+            // Cancel-safe: the call is pinned outside and polled again, the other branch is a channel receive.
+            tokio::select! {
+                biased;
+                done = &mut call => return Ok(done?),
+                Some(mail) = self.deletes.recv() => self.admit_delete(mail),
+            }
+        }
+        handle.kill().await?;
+        self.vmm = None;
         Ok(())
     }
 
@@ -126,5 +143,12 @@ impl Actor {
         }
         orphans::end_all(&launch.run_dir, &self.deps.vmm_binaries).await.map_err(StepError::Orphans)?;
         Ok(())
+    }
+
+    /// Whether the process that the record names is there and is this instance's.
+    pub(crate) fn recorded_process_lives(&self) -> bool {
+        let run_dir = self.deps.store.layout().run(&self.record.uuid);
+        let process = self.record.vmm.as_ref().and_then(|vmm| vmm.process.as_ref());
+        process.is_some_and(|process| orphans::belongs(process.pid, &run_dir))
     }
 }
