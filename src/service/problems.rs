@@ -2,7 +2,7 @@
 //! [`Problem::internal`] puts it.
 
 use dataplane_api::{Problem, ProblemCode};
-use dataplane_images::{ErrorCode, ImagesError};
+use dataplane_images::{ErrorCode, Failure, ImagesError};
 use dataplane_instances::{CreateError, DeleteError, LinkError, RootDiskError};
 use dataplane_store::StoreError;
 
@@ -80,10 +80,38 @@ pub(super) fn of_images(error: &ImagesError) -> Problem {
         ErrorCode::RegistryUnauthorized => ProblemCode::RegistryUnauthorized,
         ErrorCode::ImageNotInRegistry => ProblemCode::RegistryNotFound,
         ErrorCode::RegistryUnavailable => ProblemCode::RegistryUnavailable,
+        ErrorCode::RegistryRateLimited => ProblemCode::RegistryRateLimited,
+        ErrorCode::ImagePullFailed => ProblemCode::ImagePullFailed,
         ErrorCode::PlatformNotAvailable => ProblemCode::ImageUnsupported,
         ErrorCode::NoSpace => ProblemCode::NoSpace,
         ErrorCode::Interrupted => ProblemCode::Unavailable,
         ErrorCode::Internal => return Problem::internal(error),
     };
-    Problem::new(code, error.to_string())
+    let problem = Problem::new(code, error.to_string());
+    match error {
+        ImagesError::Failed(Failure { retry_after: Some(wait), .. }) => problem.with_retry_after(*wait),
+        _ => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dataplane_images::FailureCode;
+
+    use super::*;
+
+    fn failed(code: FailureCode, retry_after: Option<Duration>) -> Problem {
+        of_images(&ImagesError::Failed(Failure { code, message: "it failed".to_owned(), retry_after }))
+    }
+
+    #[test]
+    fn a_busy_registry_says_when_and_a_broken_one_that_it_is_of_no_use() {
+        let wait = Duration::from_secs(1234);
+        let busy = failed(FailureCode::RegistryRateLimited, Some(wait));
+        assert_eq!(busy, Problem::new(ProblemCode::RegistryRateLimited, "it failed").with_retry_after(wait));
+        let broken = failed(FailureCode::ImagePullFailed, None);
+        assert_eq!(broken, Problem::new(ProblemCode::ImagePullFailed, "it failed"));
+    }
 }

@@ -72,6 +72,10 @@ pub enum ErrorCode {
     ImageNotInRegistry,
     /// The registry could not be reached; later it may.
     RegistryUnavailable,
+    /// The registry asks to come back later.
+    RegistryRateLimited,
+    /// The registry answered what no registry should, and would again.
+    ImagePullFailed,
     /// There is no such image for the platform.
     PlatformNotAvailable,
     /// The disk is full, or down to its reserve.
@@ -97,6 +101,8 @@ impl ImagesError {
                 FailureCode::RegistryUnauthorized => ErrorCode::RegistryUnauthorized,
                 FailureCode::ImageNotInRegistry => ErrorCode::ImageNotInRegistry,
                 FailureCode::RegistryUnavailable => ErrorCode::RegistryUnavailable,
+                FailureCode::RegistryRateLimited => ErrorCode::RegistryRateLimited,
+                FailureCode::ImagePullFailed => ErrorCode::ImagePullFailed,
                 FailureCode::PlatformNotAvailable => ErrorCode::PlatformNotAvailable,
                 FailureCode::NoSpace => ErrorCode::NoSpace,
                 FailureCode::Interrupted => ErrorCode::Interrupted,

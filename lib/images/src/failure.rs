@@ -1,6 +1,7 @@
 //! Why an image could not be had: kept in its record, and shown to whoever waits for it.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use dataplane_ext4::Ext4Error;
@@ -22,6 +23,10 @@ pub enum FailureCode {
     ImageNotInRegistry,
     /// The registry could not be reached, or went on failing.
     RegistryUnavailable,
+    /// The registry asks to come back later.
+    RegistryRateLimited,
+    /// The registry answered what no registry should, and would again.
+    ImagePullFailed,
     /// The image exists, but not for the platform asked for.
     PlatformNotAvailable,
     /// The disk is full, or down to its reserve.
@@ -39,6 +44,8 @@ impl fmt::Display for FailureCode {
             Self::RegistryUnauthorized => "registry_unauthorized",
             Self::ImageNotInRegistry => "image_not_in_registry",
             Self::RegistryUnavailable => "registry_unavailable",
+            Self::RegistryRateLimited => "registry_rate_limited",
+            Self::ImagePullFailed => "image_pull_failed",
             Self::PlatformNotAvailable => "platform_not_available",
             Self::NoSpace => "no_space",
             Self::Interrupted => "interrupted",
@@ -56,6 +63,9 @@ pub struct LastFailure {
     pub message: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// For how many seconds from then on the registry wanted to be left alone, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
 }
 
 /// A failure as it happens. Its message holds no credentials.
@@ -65,15 +75,18 @@ pub struct Failure {
     pub code: FailureCode,
     /// What happened, for people.
     pub message: String,
+    /// How long the registry wants to be left alone, where it says so; in whole seconds.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub(crate) fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
     }
 
     pub(crate) fn at(self, at: DateTime<Utc>) -> LastFailure {
-        LastFailure { code: self.code, message: self.message, at }
+        let retry_after_seconds = self.retry_after.map(|pause| pause.as_secs());
+        LastFailure { code: self.code, message: self.message, at, retry_after_seconds }
     }
 
     fn of(code: FailureCode, error: &dyn std::error::Error) -> Self {
@@ -84,20 +97,7 @@ impl Failure {
             cause = error.source();
         }
         message.truncate(message.char_indices().nth(1000).map_or(message.len(), |(at, _)| at));
-        Self { code, message }
-    }
-
-    /// Whether the same request may succeed later, nothing else changed.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self.code {
-            FailureCode::RegistryUnavailable | FailureCode::NoSpace | FailureCode::Interrupted => true,
-            FailureCode::ImageInvalid
-            | FailureCode::RegistryUnauthorized
-            | FailureCode::ImageNotInRegistry
-            | FailureCode::PlatformNotAvailable
-            | FailureCode::Internal => false,
-        }
+        Self::new(code, message)
     }
 }
 
@@ -125,16 +125,20 @@ impl From<ContentError> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
+        let mut retry_after = None;
         let code = match error {
             RegistryError::Content(content) => return content.into(),
             RegistryError::Unauthorized { .. } => FailureCode::RegistryUnauthorized,
             RegistryError::NotFound { .. } => FailureCode::ImageNotInRegistry,
-            RegistryError::Unavailable { .. } | RegistryError::Busy { .. } | RegistryError::Protocol { .. } => {
-                FailureCode::RegistryUnavailable
+            RegistryError::Unavailable { .. } => FailureCode::RegistryUnavailable,
+            RegistryError::Busy { retry_after: told, .. } => {
+                retry_after = told;
+                FailureCode::RegistryRateLimited
             }
+            RegistryError::Protocol { .. } => FailureCode::ImagePullFailed,
             RegistryError::Setup(_) => FailureCode::Internal,
         };
-        Self::of(code, &error)
+        Self { retry_after, ..Self::of(code, &error) }
     }
 }
 
@@ -161,6 +165,7 @@ impl From<ConvertError> for Failure {
 
 impl From<LastFailure> for Failure {
     fn from(last: LastFailure) -> Self {
-        Self { code: last.code, message: last.message }
+        let retry_after = last.retry_after_seconds.map(Duration::from_secs);
+        Self { code: last.code, message: last.message, retry_after }
     }
 }

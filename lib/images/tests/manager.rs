@@ -4,6 +4,7 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use dataplane_images::{
     Created, Credentials, ErrorCode, FailureCode, ImageOptions, ImageStatus, Images, ImagesError, ImportRequest,
@@ -13,6 +14,7 @@ use dataplane_testkit::registry::{Compression, Layout, Login, Registry};
 use dataplane_types::Digest;
 use serde_json::json;
 use support::{LayerTar, Place};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 fn layout(text: &str) -> Layout {
     let lower = LayerTar::default().dir("etc").file("etc/name", 0, text.as_bytes()).finish();
@@ -219,9 +221,9 @@ async fn a_sender_that_goes_away_leaves_nothing() {
     let images = place.open().await;
     let whole = layout("one").archive().unwrap();
     let (mut sender, receiver) = tokio::io::duplex(1 << 20);
-    tokio::io::AsyncWriteExt::write_all(&mut sender, &whole[..5000]).await.unwrap();
+    sender.write_all(&whole[..5000]).await.unwrap();
     // The import is dropped while it waits for more, as when a client hangs up.
-    let gone = tokio::time::timeout(std::time::Duration::from_millis(50), images.import(named("x:1"), receiver)).await;
+    let gone = tokio::time::timeout(Duration::from_millis(50), images.import(named("x:1"), receiver)).await;
     assert!(gone.is_err());
     place.until_empty("work").await;
     assert!(images.list().is_empty());
@@ -312,6 +314,45 @@ async fn what_a_registry_lacks_is_told_apart() {
     let error = pulled(&images, pull(&name)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::RegistryUnavailable, "{error}");
     assert_eq!(images.create(pull("not a name")).await.unwrap_err().code(), ErrorCode::InvalidReference);
+}
+
+/// A registry that answers everything alike, until it is dropped with its runtime; and its host.
+async fn answering(head: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut lines = BufReader::new(stream).lines();
+            while lines.next_line().await.is_ok_and(|line| line.is_some_and(|line| !line.is_empty())) {}
+            let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            // Whether the client still listens shows in what it says.
+            let _ = lines.into_inner().write_all(answer.as_bytes()).await;
+        }
+    });
+    host
+}
+
+#[tokio::test]
+async fn a_busy_registry_is_told_from_one_that_breaks_the_protocol() {
+    let hour = Some(Duration::from_secs(3600));
+    for (head, code, retry_after) in [
+        ("429 x\r\nretry-after: 3600", FailureCode::RegistryRateLimited, hour),
+        ("503 x\r\nretry-after: 3600", FailureCode::RegistryRateLimited, hour),
+        ("429 x", FailureCode::RegistryRateLimited, None),
+        ("503 x", FailureCode::RegistryUnavailable, None),
+        ("307 x\r\nlocation: /v2/", FailureCode::ImagePullFailed, None),
+        ("400 x", FailureCode::ImagePullFailed, None),
+    ] {
+        let place = Place::new();
+        let images = place.open().await;
+        let name = format!("{}/demo:1", answering(head).await);
+        let Err(ImagesError::Failed(failure)) = pulled(&images, pull(&name)).await else { panic!("{head}") };
+        assert_eq!((failure.code, failure.retry_after), (code, retry_after), "{head}: {}", failure.message);
+        // The record keeps what the registry asked for.
+        let reopened = place.open().await;
+        let kept = reopened.list()[0].error.clone().unwrap();
+        assert_eq!((kept.code, kept.retry_after_seconds), (code, retry_after.map(|pause| pause.as_secs())), "{head}");
+    }
 }
 
 #[tokio::test]
