@@ -11,44 +11,61 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::ConvertError;
 
-/// What kind of failure. Part of the record: names may be added, never changed.
+/// What kind of failure, in the words of the API's problems: who reads the image later is told the same as who waited
+/// for it. Part of the record: words may be added, never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
     /// The image itself is malformed, hostile, or beyond a limit.
     ImageInvalid,
+    /// The image exists, but not for the platform asked for.
+    ImageUnsupported,
+    /// The registry answered what no registry should, and would again.
+    ImagePullFailed,
     /// The registry wants other credentials.
     RegistryUnauthorized,
     /// The registry has no such image.
-    ImageNotInRegistry,
+    RegistryNotFound,
     /// The registry could not be reached, or went on failing.
     RegistryUnavailable,
     /// The registry asks to come back later.
     RegistryRateLimited,
-    /// The registry answered what no registry should, and would again.
-    ImagePullFailed,
-    /// The image exists, but not for the platform asked for.
-    PlatformNotAvailable,
     /// The disk is full, or down to its reserve.
     NoSpace,
     /// The daemon ended before the work did, the image was deleted meanwhile, or a sender broke off.
-    Interrupted,
+    Unavailable,
     /// Something that should not happen.
     Internal,
+}
+
+impl FailureCode {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::ImageInvalid,
+        Self::ImageUnsupported,
+        Self::ImagePullFailed,
+        Self::RegistryUnauthorized,
+        Self::RegistryNotFound,
+        Self::RegistryUnavailable,
+        Self::RegistryRateLimited,
+        Self::NoSpace,
+        Self::Unavailable,
+        Self::Internal,
+    ];
 }
 
 impl fmt::Display for FailureCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ImageInvalid => "image_invalid",
+            Self::ImageUnsupported => "image_unsupported",
+            Self::ImagePullFailed => "image_pull_failed",
             Self::RegistryUnauthorized => "registry_unauthorized",
-            Self::ImageNotInRegistry => "image_not_in_registry",
+            Self::RegistryNotFound => "registry_not_found",
             Self::RegistryUnavailable => "registry_unavailable",
             Self::RegistryRateLimited => "registry_rate_limited",
-            Self::ImagePullFailed => "image_pull_failed",
-            Self::PlatformNotAvailable => "platform_not_available",
             Self::NoSpace => "no_space",
-            Self::Interrupted => "interrupted",
+            Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         })
     }
@@ -108,8 +125,8 @@ impl From<ContentError> for Failure {
         } else {
             match &error {
                 ContentError::Io { .. } | ContentError::NoSpace { .. } => FailureCode::Internal,
-                ContentError::Cancelled | ContentError::Input(_) => FailureCode::Interrupted,
-                ContentError::Platform { .. } => FailureCode::PlatformNotAvailable,
+                ContentError::Cancelled | ContentError::Input(_) => FailureCode::Unavailable,
+                ContentError::Platform { .. } => FailureCode::ImageUnsupported,
                 ContentError::Limit { .. }
                 | ContentError::Entry { .. }
                 | ContentError::Corrupt { .. }
@@ -129,7 +146,7 @@ impl From<RegistryError> for Failure {
         let code = match error {
             RegistryError::Content(content) => return content.into(),
             RegistryError::Unauthorized { .. } => FailureCode::RegistryUnauthorized,
-            RegistryError::NotFound { .. } => FailureCode::ImageNotInRegistry,
+            RegistryError::NotFound { .. } => FailureCode::RegistryNotFound,
             RegistryError::Unavailable { .. } => FailureCode::RegistryUnavailable,
             RegistryError::Busy { retry_after: told, .. } => {
                 retry_after = told;
@@ -157,7 +174,7 @@ impl From<ConvertError> for Failure {
             }
             ConvertError::Disk(Ext4Error::Size { .. }) | ConvertError::Node { .. } => FailureCode::ImageInvalid,
             ConvertError::Disk(_) => FailureCode::Internal,
-            ConvertError::Cancelled => FailureCode::Interrupted,
+            ConvertError::Cancelled => FailureCode::Unavailable,
         };
         Self::of(code, &error)
     }
@@ -167,5 +184,17 @@ impl From<LastFailure> for Failure {
     fn from(last: LastFailure) -> Self {
         let retry_after = last.retry_after_seconds.map(Duration::from_secs);
         Self { code: last.code, message: last.message, retry_after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_written_as_it_is_shown() {
+        for code in FailureCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.to_string());
+        }
     }
 }
