@@ -2,7 +2,7 @@
 //! [`Problem::internal`] puts it.
 
 use dataplane_api::{Problem, ProblemCode};
-use dataplane_images::{ErrorCode, ImagesError};
+use dataplane_images::{Failure, FailureCode, ImagesError};
 use dataplane_instances::{ActionError, CreateError, DeleteError, LinkError, RootDiskError};
 use dataplane_store::StoreError;
 
@@ -13,6 +13,7 @@ pub(super) fn of_create(error: &CreateError) -> Problem {
         CreateError::Impossible { field, message } => {
             Problem::new(ProblemCode::InsufficientHost, format!("{field}: {message}"))
         }
+        CreateError::Contradiction { field, message } => Problem::invalid_field(field, message),
         CreateError::NoCommand(_) => problem(ProblemCode::ImageUnsupported),
         CreateError::NoHypervisor(_) => problem(ProblemCode::NotSupported),
         CreateError::Disk(error) => of_root_disk(error),
@@ -82,20 +83,62 @@ fn of_store(error: &StoreError) -> Problem {
 }
 
 pub(super) fn of_images(error: &ImagesError) -> Problem {
-    let code = match error.code() {
-        ErrorCode::InvalidReference => return Problem::invalid_field("name", &error.to_string()),
-        ErrorCode::ImageNotFound => ProblemCode::ImageNotFound,
-        ErrorCode::ImageNotReady => ProblemCode::ImageNotReady,
-        ErrorCode::ImageInUse => ProblemCode::ImageInUse,
-        ErrorCode::Conflict => ProblemCode::AlreadyExists,
-        ErrorCode::ImageInvalid => ProblemCode::ImageInvalid,
-        ErrorCode::RegistryUnauthorized => ProblemCode::RegistryUnauthorized,
-        ErrorCode::ImageNotInRegistry => ProblemCode::RegistryNotFound,
-        ErrorCode::RegistryUnavailable => ProblemCode::RegistryUnavailable,
-        ErrorCode::PlatformNotAvailable => ProblemCode::ImageUnsupported,
-        ErrorCode::NoSpace => ProblemCode::NoSpace,
-        ErrorCode::Interrupted => ProblemCode::Unavailable,
-        ErrorCode::Internal => return Problem::internal(error),
+    let code = match error {
+        ImagesError::Reference(_) => return Problem::invalid_field("name", &error.to_string()),
+        ImagesError::NotFound(_) => ProblemCode::ImageNotFound,
+        ImagesError::NotReady { .. } => ProblemCode::ImageNotReady,
+        ImagesError::InUse { .. } => ProblemCode::ImageInUse,
+        ImagesError::Conflict { .. } => ProblemCode::AlreadyExists,
+        ImagesError::Failed(failure) => return of_failure(failure, error),
+        ImagesError::Store(error) => return of_store(error),
+        ImagesError::TaskLost => return Problem::internal(error),
     };
     Problem::new(code, error.to_string())
+}
+
+fn of_failure(failure: &Failure, error: &ImagesError) -> Problem {
+    let code = match failure.code {
+        FailureCode::ImageInvalid => ProblemCode::ImageInvalid,
+        FailureCode::ImageUnsupported => ProblemCode::ImageUnsupported,
+        FailureCode::ImagePullFailed => ProblemCode::ImagePullFailed,
+        FailureCode::RegistryUnauthorized => ProblemCode::RegistryUnauthorized,
+        FailureCode::RegistryNotFound => ProblemCode::RegistryNotFound,
+        FailureCode::RegistryUnavailable => ProblemCode::RegistryUnavailable,
+        FailureCode::RegistryRateLimited => ProblemCode::RegistryRateLimited,
+        FailureCode::NoSpace => ProblemCode::NoSpace,
+        FailureCode::Unavailable => ProblemCode::Unavailable,
+        FailureCode::Internal => return Problem::internal(error),
+    };
+    let problem = Problem::new(code, &*failure.message);
+    match failure.retry_after {
+        Some(wait) => problem.with_retry_after(wait),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn failed(code: FailureCode, retry_after: Option<Duration>) -> Problem {
+        of_images(&ImagesError::Failed(Failure { code, message: "it failed".to_owned(), retry_after }))
+    }
+
+    #[test]
+    fn a_busy_registry_says_when_and_a_broken_one_that_it_is_of_no_use() {
+        let wait = Duration::from_secs(1234);
+        let busy = failed(FailureCode::RegistryRateLimited, Some(wait));
+        assert_eq!(busy, Problem::new(ProblemCode::RegistryRateLimited, "it failed").with_retry_after(wait));
+        let broken = failed(FailureCode::ImagePullFailed, None);
+        assert_eq!(broken, Problem::new(ProblemCode::ImagePullFailed, "it failed"));
+    }
+
+    #[test]
+    fn a_failed_image_and_the_problem_have_the_same_word() {
+        for code in FailureCode::ALL {
+            assert_eq!(failed(code, None).code().to_string(), code.to_string());
+        }
+    }
 }

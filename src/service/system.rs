@@ -69,14 +69,17 @@ impl Checks {
 
     fn data_directory(&self) -> ReadinessCheck {
         let probe = self.store.layout().data().join(".probe");
-        let written = self.store.replace_bytes(&probe, b"").and_then(|()| self.store.discard_volatile(&probe));
+        // Writes and syncs: not for the runtime's threads to wait for.
+        let written = tokio::task::block_in_place(|| {
+            self.store.replace_bytes(&probe, b"").and_then(|()| self.store.discard_volatile(&probe))
+        });
         let path = self.store.layout().data().display();
         let result = written.map(|()| format!("{path} is writable")).map_err(|error| crate::chain(&error));
         check("data_dir", result, "make DATA_DIR writable, then restart the daemon")
     }
 
     fn reflink(&self) -> ReadinessCheck {
-        let result = match self.store.shares_blocks() {
+        let result = match tokio::task::block_in_place(|| self.store.shares_blocks()) {
             Ok(true) => Ok("files of DATA_DIR can share blocks".to_owned()),
             Ok(false) => Err("files of DATA_DIR cannot share blocks: copies of disks are real copies".to_owned()),
             Err(error) => Err(crate::chain(&error)),

@@ -31,7 +31,7 @@ async fn living_vms_are_adopted_and_dead_ones_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exit_while_no_daemon_runs_is_not_lost() {
+async fn an_adopted_guest_is_asked_and_ends() {
     let mut node = Node::start().await;
     node.import().await;
     node.create("late", &["stay"]).await;

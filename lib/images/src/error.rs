@@ -4,8 +4,8 @@ use dataplane_oci::ReferenceError;
 use dataplane_store::StoreError;
 use dataplane_types::ImageId;
 
+use crate::Failure;
 use crate::view::ImageStatus;
-use crate::{Failure, FailureCode};
 
 /// Why a request was not fulfilled.
 #[derive(Debug, thiserror::Error)]
@@ -49,63 +49,6 @@ pub enum ImagesError {
     /// A task of ours ended in a way that it never should.
     #[error("a task of the image manager ended without an answer")]
     TaskLost,
-}
-
-/// The kinds of answers, one for each way in which a client can react.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCode {
-    /// The request names no image that could exist.
-    InvalidReference,
-    /// No such image here.
-    ImageNotFound,
-    /// The image is not ready.
-    ImageNotReady,
-    /// The image is needed.
-    ImageInUse,
-    /// The id stands for something else.
-    Conflict,
-    /// The image itself is malformed, hostile, or beyond a limit.
-    ImageInvalid,
-    /// The registry wants other credentials.
-    RegistryUnauthorized,
-    /// The registry has no such image.
-    ImageNotInRegistry,
-    /// The registry could not be reached; later it may.
-    RegistryUnavailable,
-    /// There is no such image for the platform.
-    PlatformNotAvailable,
-    /// The disk is full, or down to its reserve.
-    NoSpace,
-    /// The work was cut short; it may be asked for again.
-    Interrupted,
-    /// A fault of ours.
-    Internal,
-}
-
-impl ImagesError {
-    /// Which kind of answer this is.
-    #[must_use]
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::Reference(_) => ErrorCode::InvalidReference,
-            Self::NotFound(_) => ErrorCode::ImageNotFound,
-            Self::NotReady { .. } => ErrorCode::ImageNotReady,
-            Self::InUse { .. } => ErrorCode::ImageInUse,
-            Self::Conflict { .. } => ErrorCode::Conflict,
-            Self::Failed(failure) => match failure.code {
-                FailureCode::ImageInvalid => ErrorCode::ImageInvalid,
-                FailureCode::RegistryUnauthorized => ErrorCode::RegistryUnauthorized,
-                FailureCode::ImageNotInRegistry => ErrorCode::ImageNotInRegistry,
-                FailureCode::RegistryUnavailable => ErrorCode::RegistryUnavailable,
-                FailureCode::PlatformNotAvailable => ErrorCode::PlatformNotAvailable,
-                FailureCode::NoSpace => ErrorCode::NoSpace,
-                FailureCode::Interrupted => ErrorCode::Interrupted,
-                FailureCode::Internal => ErrorCode::Internal,
-            },
-            Self::Store(error) if error.is_disk_full() => ErrorCode::NoSpace,
-            Self::Store(_) | Self::TaskLost => ErrorCode::Internal,
-        }
-    }
 }
 
 impl From<Failure> for ImagesError {

@@ -1,6 +1,7 @@
 //! Why an image could not be had: kept in its record, and shown to whoever waits for it.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use dataplane_ext4::Ext4Error;
@@ -10,38 +11,61 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::ConvertError;
 
-/// What kind of failure. Part of the record: names may be added, never changed.
+/// What kind of failure, in the words of the API's problems: who reads the image later is told the same as who waited
+/// for it. Part of the record: words may be added, never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
     /// The image itself is malformed, hostile, or beyond a limit.
     ImageInvalid,
+    /// The image exists, but not for the platform asked for.
+    ImageUnsupported,
+    /// The registry answered what no registry should, and would again.
+    ImagePullFailed,
     /// The registry wants other credentials.
     RegistryUnauthorized,
     /// The registry has no such image.
-    ImageNotInRegistry,
+    RegistryNotFound,
     /// The registry could not be reached, or went on failing.
     RegistryUnavailable,
-    /// The image exists, but not for the platform asked for.
-    PlatformNotAvailable,
+    /// The registry asks to come back later.
+    RegistryRateLimited,
     /// The disk is full, or down to its reserve.
     NoSpace,
     /// The daemon ended before the work did, the image was deleted meanwhile, or a sender broke off.
-    Interrupted,
+    Unavailable,
     /// Something that should not happen.
     Internal,
+}
+
+impl FailureCode {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::ImageInvalid,
+        Self::ImageUnsupported,
+        Self::ImagePullFailed,
+        Self::RegistryUnauthorized,
+        Self::RegistryNotFound,
+        Self::RegistryUnavailable,
+        Self::RegistryRateLimited,
+        Self::NoSpace,
+        Self::Unavailable,
+        Self::Internal,
+    ];
 }
 
 impl fmt::Display for FailureCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ImageInvalid => "image_invalid",
+            Self::ImageUnsupported => "image_unsupported",
+            Self::ImagePullFailed => "image_pull_failed",
             Self::RegistryUnauthorized => "registry_unauthorized",
-            Self::ImageNotInRegistry => "image_not_in_registry",
+            Self::RegistryNotFound => "registry_not_found",
             Self::RegistryUnavailable => "registry_unavailable",
-            Self::PlatformNotAvailable => "platform_not_available",
+            Self::RegistryRateLimited => "registry_rate_limited",
             Self::NoSpace => "no_space",
-            Self::Interrupted => "interrupted",
+            Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         })
     }
@@ -56,6 +80,9 @@ pub struct LastFailure {
     pub message: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// For how many seconds from then on the registry wanted to be left alone, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
 }
 
 /// A failure as it happens. Its message holds no credentials.
@@ -65,15 +92,18 @@ pub struct Failure {
     pub code: FailureCode,
     /// What happened, for people.
     pub message: String,
+    /// How long the registry wants to be left alone, where it says so; in whole seconds.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub(crate) fn new(code: FailureCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
     }
 
     pub(crate) fn at(self, at: DateTime<Utc>) -> LastFailure {
-        LastFailure { code: self.code, message: self.message, at }
+        let retry_after_seconds = self.retry_after.map(|pause| pause.as_secs());
+        LastFailure { code: self.code, message: self.message, at, retry_after_seconds }
     }
 
     fn of(code: FailureCode, error: &dyn std::error::Error) -> Self {
@@ -84,20 +114,7 @@ impl Failure {
             cause = error.source();
         }
         message.truncate(message.char_indices().nth(1000).map_or(message.len(), |(at, _)| at));
-        Self { code, message }
-    }
-
-    /// Whether the same request may succeed later, nothing else changed.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self.code {
-            FailureCode::RegistryUnavailable | FailureCode::NoSpace | FailureCode::Interrupted => true,
-            FailureCode::ImageInvalid
-            | FailureCode::RegistryUnauthorized
-            | FailureCode::ImageNotInRegistry
-            | FailureCode::PlatformNotAvailable
-            | FailureCode::Internal => false,
-        }
+        Self::new(code, message)
     }
 }
 
@@ -108,8 +125,8 @@ impl From<ContentError> for Failure {
         } else {
             match &error {
                 ContentError::Io { .. } | ContentError::NoSpace { .. } => FailureCode::Internal,
-                ContentError::Cancelled | ContentError::Input(_) => FailureCode::Interrupted,
-                ContentError::Platform { .. } => FailureCode::PlatformNotAvailable,
+                ContentError::Cancelled | ContentError::Input(_) => FailureCode::Unavailable,
+                ContentError::Platform { .. } => FailureCode::ImageUnsupported,
                 ContentError::Limit { .. }
                 | ContentError::Entry { .. }
                 | ContentError::Corrupt { .. }
@@ -125,16 +142,20 @@ impl From<ContentError> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
+        let mut retry_after = None;
         let code = match error {
             RegistryError::Content(content) => return content.into(),
             RegistryError::Unauthorized { .. } => FailureCode::RegistryUnauthorized,
-            RegistryError::NotFound { .. } => FailureCode::ImageNotInRegistry,
-            RegistryError::Unavailable { .. } | RegistryError::Busy { .. } | RegistryError::Protocol { .. } => {
-                FailureCode::RegistryUnavailable
+            RegistryError::NotFound { .. } => FailureCode::RegistryNotFound,
+            RegistryError::Unavailable { .. } => FailureCode::RegistryUnavailable,
+            RegistryError::Busy { retry_after: told, .. } => {
+                retry_after = told;
+                FailureCode::RegistryRateLimited
             }
+            RegistryError::Protocol { .. } => FailureCode::ImagePullFailed,
             RegistryError::Setup(_) => FailureCode::Internal,
         };
-        Self::of(code, &error)
+        Self { retry_after, ..Self::of(code, &error) }
     }
 }
 
@@ -153,7 +174,7 @@ impl From<ConvertError> for Failure {
             }
             ConvertError::Disk(Ext4Error::Size { .. }) | ConvertError::Node { .. } => FailureCode::ImageInvalid,
             ConvertError::Disk(_) => FailureCode::Internal,
-            ConvertError::Cancelled => FailureCode::Interrupted,
+            ConvertError::Cancelled => FailureCode::Unavailable,
         };
         Self::of(code, &error)
     }
@@ -161,6 +182,19 @@ impl From<ConvertError> for Failure {
 
 impl From<LastFailure> for Failure {
     fn from(last: LastFailure) -> Self {
-        Self { code: last.code, message: last.message }
+        let retry_after = last.retry_after_seconds.map(Duration::from_secs);
+        Self { code: last.code, message: last.message, retry_after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_written_as_it_is_shown() {
+        for code in FailureCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.to_string());
+        }
     }
 }

@@ -261,7 +261,7 @@ fn disk_size(path: &std::path::Path) -> Result<(u64, u64), Failure> {
 }
 
 pub(crate) fn called_off() -> Failure {
-    Failure::new(FailureCode::Interrupted, "the image was deleted while it was fetched")
+    Failure::new(FailureCode::Unavailable, "the image was deleted while it was fetched")
 }
 
 /// Runs blocking work on the threads meant for it.

@@ -20,7 +20,7 @@ mod remove;
 mod view;
 
 pub use dataplane_oci::{Credentials, Limits, Platform, RegistryOptions};
-pub use error::{ErrorCode, ImagesError};
+pub use error::ImagesError;
 pub use failure::{Failure, FailureCode, LastFailure};
 pub use lease::ImageLease;
 pub use manager::{Created, Images, ImportRequest, PullRequest};

@@ -126,7 +126,7 @@ fn settle(store: &Store, record: &mut Record, now: DateTime<Utc>) -> Result<(), 
         record.failure = Some(Failure::new(FailureCode::Internal, "its disk is missing").at(now));
     } else if record.content.is_none() && record.failure.is_none() {
         let message = "the daemon ended while the image was fetched";
-        record.failure = Some(Failure::new(FailureCode::Interrupted, message).at(now));
+        record.failure = Some(Failure::new(FailureCode::Unavailable, message).at(now));
     }
     if *record != before {
         record.generation += 1;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use dataplane_images::{Images, PullRequest};
+use dataplane_images::{FailureCode, Images, PullRequest};
 use dataplane_testkit::registry::{Compression, Layout, Registry};
 use serde_json::json;
 use support::{LayerTar, Place, run};
@@ -240,7 +240,7 @@ async fn a_disk_that_fills_up_in_the_middle_is_left_as_it_was() {
     let archive = Layout::new(&[(layer, Compression::Gzip)], &json!({})).unwrap().archive().unwrap();
     let request = dataplane_images::ImportRequest { name: Some("big:1".to_owned()), ..Default::default() };
     let error = images.import(request.clone(), &archive[..]).await.unwrap_err();
-    assert_eq!(error.code(), dataplane_images::ErrorCode::NoSpace, "{error}");
+    assert_eq!(support::failure_of(&error), FailureCode::NoSpace, "{error}");
     assert!(place.files("work").is_empty() && place.files("disks").is_empty());
     let small = LayerTar::default().file("small", 0, b"x").finish();
     let archive = Layout::new(&[(small, Compression::Gzip)], &json!({})).unwrap().archive().unwrap();

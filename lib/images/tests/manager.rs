@@ -4,15 +4,17 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use dataplane_images::{
-    Created, Credentials, ErrorCode, FailureCode, ImageOptions, ImageStatus, Images, ImagesError, ImportRequest,
-    Limits, PullRequest,
+    Created, Credentials, FailureCode, ImageOptions, ImageStatus, Images, ImagesError, ImportRequest, Limits,
+    PullRequest,
 };
 use dataplane_testkit::registry::{Compression, Layout, Login, Registry};
 use dataplane_types::Digest;
 use serde_json::json;
 use support::{LayerTar, Place};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 fn layout(text: &str) -> Layout {
     let lower = LayerTar::default().dir("etc").file("etc/name", 0, text.as_bytes()).finish();
@@ -81,9 +83,9 @@ async fn repeating_an_import_answers_what_is_there() {
     assert_eq!(third.image.digest, first.image.digest);
     assert_eq!(place.files("disks").len(), 1, "one digest, one disk");
     let error = import(&images, explicit, &self::layout("two")).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::Conflict, "{error}");
+    assert!(matches!(error, ImagesError::Conflict { .. }), "{error}");
     let error = import(&images, ImportRequest { id: Some("mine".parse().unwrap()), ..named("x:1") }, &layout).await;
-    assert_eq!(error.unwrap_err().code(), ErrorCode::Conflict);
+    assert!(matches!(error.unwrap_err(), ImagesError::Conflict { .. }));
     place.until_empty("work").await;
 }
 
@@ -110,16 +112,16 @@ async fn leases_are_by_id_name_and_digest_and_hold_deletion_off() {
         assert_eq!(images.lease(text).unwrap().view().id, image.id, "{text}");
     }
     for text in ["demo", "demo:2", "img-other", "", "../etc", &format!("sha256:{}", "0".repeat(64))] {
-        assert_eq!(images.lease(text).unwrap_err().code(), ErrorCode::ImageNotFound, "{text}");
+        assert!(matches!(images.lease(text).unwrap_err(), ImagesError::NotFound(_)), "{text}");
     }
     let lease = images.lease("img-demo").unwrap();
-    assert_eq!(images.delete(&image.id, nobody).await.unwrap_err().code(), ErrorCode::ImageInUse);
+    assert!(matches!(images.delete(&image.id, nobody).await.unwrap_err(), ImagesError::InUse { .. }));
     drop(lease);
     let error = images.delete(&image.id, |_| Some("instance web-1".to_owned())).await.unwrap_err();
     assert_eq!(error.to_string(), "image img-demo is needed by instance web-1");
     assert!(images.lease("img-demo").is_ok(), "a refused deletion changes nothing");
     images.delete(&image.id, nobody).await.unwrap();
-    assert_eq!(images.delete(&image.id, nobody).await.unwrap_err().code(), ErrorCode::ImageNotFound);
+    assert!(matches!(images.delete(&image.id, nobody).await.unwrap_err(), ImagesError::NotFound(_)));
     assert!(images.list().is_empty() && place.files("disks").is_empty() && place.files("records").is_empty());
 }
 
@@ -179,15 +181,15 @@ async fn hostile_and_broken_archives_leave_nothing() {
     let hostile = LayerTar::default().file("../evil", 0, b"x").finish();
     let hostile = Layout::new(&[(hostile, Compression::Gzip)], &json!({})).unwrap();
     let error = import(&images, named("evil:1"), &hostile).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::ImageInvalid);
+    assert_eq!(support::failure_of(&error), FailureCode::ImageInvalid);
     assert!(error.to_string().contains("../evil"), "{error}");
     let image = images.get(&"img-evil".parse().unwrap()).unwrap();
     assert_eq!((image.status, image.error.unwrap().code), (ImageStatus::Failed, FailureCode::ImageInvalid));
-    assert_eq!(images.lease("img-evil").unwrap_err().code(), ErrorCode::ImageNotReady);
+    assert!(matches!(images.lease("img-evil").unwrap_err(), ImagesError::NotReady { .. }));
     let whole = layout("one").archive().unwrap();
     for bad in [&whole[..whole.len() / 2], b"", b"garbage"] {
         let error = images.import(named("bad:1"), bad).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::ImageInvalid, "{error}");
+        assert_eq!(support::failure_of(&error), FailureCode::ImageInvalid, "{error}");
     }
     assert!(images.get(&"img-bad".parse().unwrap()).is_none(), "nothing was known of it");
     let bytes = LayerTar::default().pax(&[("path", b"caf\xe9")]).file("x", 0, b"").finish();
@@ -206,7 +208,7 @@ async fn a_configuration_beyond_a_bound_makes_the_image_invalid() {
         let layer = LayerTar::default().file("x", 0, b"").finish();
         let layout = Layout::new(&[(layer, Compression::Plain)], &config).unwrap();
         let error = import(&images, named("big:1"), &layout).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::ImageInvalid, "{error}");
+        assert_eq!(support::failure_of(&error), FailureCode::ImageInvalid, "{error}");
         let field = config.as_object().unwrap().keys().next().unwrap();
         assert!(error.to_string().contains(field), "{error}");
     }
@@ -219,9 +221,9 @@ async fn a_sender_that_goes_away_leaves_nothing() {
     let images = place.open().await;
     let whole = layout("one").archive().unwrap();
     let (mut sender, receiver) = tokio::io::duplex(1 << 20);
-    tokio::io::AsyncWriteExt::write_all(&mut sender, &whole[..5000]).await.unwrap();
+    sender.write_all(&whole[..5000]).await.unwrap();
     // The import is dropped while it waits for more, as when a client hangs up.
-    let gone = tokio::time::timeout(std::time::Duration::from_millis(50), images.import(named("x:1"), receiver)).await;
+    let gone = tokio::time::timeout(Duration::from_millis(50), images.import(named("x:1"), receiver)).await;
     assert!(gone.is_err());
     place.until_empty("work").await;
     assert!(images.list().is_empty());
@@ -233,11 +235,11 @@ async fn a_disk_down_to_its_reserve_takes_no_image() {
     let options = ImageOptions { reserved_bytes: u64::MAX / 2, ..place.options() };
     let images = place.open_with(options).await;
     let error = import(&images, named("x:1"), &layout("one")).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::NoSpace, "{error}");
+    assert_eq!(support::failure_of(&error), FailureCode::NoSpace, "{error}");
     assert!(place.files("work").is_empty() && images.list().is_empty());
     let registry = Registry::start(None).unwrap();
     let name = registry.push(&layout("one"), "x:1").unwrap();
-    assert_eq!(pulled(&images, pull(&name)).await.unwrap_err().code(), ErrorCode::NoSpace);
+    assert_eq!(support::failure_of(&pulled(&images, pull(&name)).await.unwrap_err()), FailureCode::NoSpace);
     place.until_empty("work").await;
 }
 
@@ -283,7 +285,7 @@ async fn a_registry_with_a_login_wants_it() {
     };
     for credentials in [None, basic("wrong")] {
         let error = pulled(&images, PullRequest { credentials, ..pull(&name) }).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::RegistryUnauthorized, "{error}");
+        assert_eq!(support::failure_of(&error), FailureCode::RegistryUnauthorized, "{error}");
         assert!(!error.to_string().contains("wrong"));
     }
     assert_eq!(images.list()[0].status, ImageStatus::Failed);
@@ -305,13 +307,53 @@ async fn what_a_registry_lacks_is_told_apart() {
     let registry = Registry::start(None).unwrap();
     let name = registry.push(&layout("one"), "demo:1").unwrap();
     let absent = format!("{}/absent:1", registry.host());
-    assert_eq!(pulled(&images, pull(&absent)).await.unwrap_err().code(), ErrorCode::ImageNotInRegistry);
+    let error = pulled(&images, pull(&absent)).await.unwrap_err();
+    assert_eq!(support::failure_of(&error), FailureCode::RegistryNotFound, "{error}");
     let other = PullRequest { platform: Some("linux/s390x".parse().unwrap()), ..pull(&name) };
-    assert_eq!(pulled(&images, other).await.unwrap_err().code(), ErrorCode::PlatformNotAvailable);
+    assert_eq!(support::failure_of(&pulled(&images, other).await.unwrap_err()), FailureCode::ImageUnsupported);
     drop(registry);
     let error = pulled(&images, pull(&name)).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::RegistryUnavailable, "{error}");
-    assert_eq!(images.create(pull("not a name")).await.unwrap_err().code(), ErrorCode::InvalidReference);
+    assert_eq!(support::failure_of(&error), FailureCode::RegistryUnavailable, "{error}");
+    assert!(matches!(images.create(pull("not a name")).await.unwrap_err(), ImagesError::Reference(_)));
+}
+
+/// A registry that answers everything alike, until it is dropped with its runtime; and its host.
+async fn answering(head: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let host = listener.local_addr().expect("its address").to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut lines = BufReader::new(stream).lines();
+            while lines.next_line().await.is_ok_and(|line| line.is_some_and(|line| !line.is_empty())) {}
+            let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            // Whether the client still listens shows in what it says.
+            let _ = lines.into_inner().write_all(answer.as_bytes()).await;
+        }
+    });
+    host
+}
+
+#[tokio::test]
+async fn a_busy_registry_is_told_from_one_that_breaks_the_protocol() {
+    let hour = Some(Duration::from_secs(3600));
+    for (head, code, retry_after) in [
+        ("429 x\r\nretry-after: 3600", FailureCode::RegistryRateLimited, hour),
+        ("503 x\r\nretry-after: 3600", FailureCode::RegistryRateLimited, hour),
+        ("429 x", FailureCode::RegistryRateLimited, None),
+        ("503 x", FailureCode::RegistryUnavailable, None),
+        ("307 x\r\nlocation: /v2/", FailureCode::ImagePullFailed, None),
+        ("400 x", FailureCode::ImagePullFailed, None),
+    ] {
+        let place = Place::new();
+        let images = place.open().await;
+        let name = format!("{}/demo:1", answering(head).await);
+        let Err(ImagesError::Failed(failure)) = pulled(&images, pull(&name)).await else { panic!("{head}") };
+        assert_eq!((failure.code, failure.retry_after), (code, retry_after), "{head}: {}", failure.message);
+        // The record keeps what the registry asked for.
+        let reopened = place.open().await;
+        let kept = reopened.list()[0].error.clone().unwrap();
+        assert_eq!((kept.code, kept.retry_after_seconds), (code, retry_after.map(|pause| pause.as_secs())), "{head}");
+    }
 }
 
 #[tokio::test]
@@ -363,7 +405,7 @@ async fn work_that_a_dead_daemon_began_is_failed_and_can_be_repeated() {
     // The record is as a killed daemon leaves it: asked for, nothing there.
     let images = place.open().await;
     let image = &images.list()[0];
-    assert_eq!((image.status, image.error.as_ref().unwrap().code), (ImageStatus::Failed, FailureCode::Interrupted));
+    assert_eq!((image.status, image.error.as_ref().unwrap().code), (ImageStatus::Failed, FailureCode::Unavailable));
     assert_eq!(image.name, name);
 }
 

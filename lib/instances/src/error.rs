@@ -20,6 +20,14 @@ pub enum CreateError {
         /// Why.
         message: String,
     },
+    /// Two fields of the request contradict each other.
+    #[error("{field} {message}")]
+    Contradiction {
+        /// The field that is to be mended.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Neither image nor request names a program.
     #[error("image {0:?} has neither entrypoint nor cmd; give one")]
     NoCommand(String),

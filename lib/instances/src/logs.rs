@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
@@ -15,6 +16,12 @@ use tokio::sync::watch;
 
 /// A line longer than this comes in pieces.
 pub const MAX_PIECE_BYTES: usize = 64 << 10;
+
+/// How far back lines are looked for: beyond it a tail begins in the middle of what is there.
+const MAX_TAIL_BYTES: u64 = 64 << 20;
+
+/// How often a file is looked at that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// How much is read at once.
 const CHUNK: usize = 64 << 10;
@@ -103,7 +110,11 @@ pub struct LogReader {
 
 impl LogReader {
     pub(crate) fn new(path: PathBuf, watch: &LogWatch) -> Self {
-        let changes = watch.subscribe(&path).ok();
+        let changes = watch.subscribe(&path);
+        if let Err(error) = &changes {
+            tracing::warn!(path = %path.display(), error = %error, "a log cannot be watched and is looked at now and then");
+        }
+        let changes = changes.ok();
         Self { path, file: None, changes, offset: 0, buffer: Vec::new(), scanned: 0 }
     }
 
@@ -145,8 +156,12 @@ impl LogReader {
             if !follow {
                 return Ok(self.take_rest());
             }
-            let Some(changes) = &mut self.changes else { return Ok(self.take_rest()) };
+            let Some(changes) = &mut self.changes else {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            };
             if changes.changed().await.is_err() {
+                // The watch is gone with the manager: there is nobody left to follow.
                 return Ok(self.take_rest());
             }
         }
@@ -216,7 +231,8 @@ fn tail_start(file: &File, lines: u64) -> io::Result<u64> {
     let mut at = length;
     let mut missing = lines;
     let mut chunk = vec![0; CHUNK];
-    while at > 0 {
+    let earliest = length.saturating_sub(MAX_TAIL_BYTES);
+    while at > earliest {
         let start = at.saturating_sub(CHUNK as u64);
         let part = &mut chunk[..usize::try_from(at - start).expect("at most a chunk")];
         file.read_exact_at(part, start)?;
@@ -232,7 +248,7 @@ fn tail_start(file: &File, lines: u64) -> io::Result<u64> {
         }
         at = start;
     }
-    Ok(if lines == 0 { length } else { 0 })
+    Ok(if lines == 0 { length } else { at })
 }
 
 #[cfg(test)]

@@ -380,8 +380,14 @@ impl Instances {
             mpsc::error::TrySendError::Full(_) => DeleteError::Busy(id.clone()),
             mpsc::error::TrySendError::Closed(_) => DeleteError::NotFound(id.clone()),
         })?;
-        // An actor that ends without an answer has nothing left to delete.
-        answer.await.unwrap_or(Err(DeleteError::NotFound(id.clone())))
+        match answer.await {
+            Ok(deleted) => deleted,
+            // An actor takes itself off the map before it ends; one that is still there has not done its work.
+            Err(_) if self.get(id).is_some() => {
+                Err(DeleteError::Failed(id.clone(), "its task has ended; restart the daemon".to_owned()))
+            }
+            Err(_) => Err(DeleteError::NotFound(id.clone())),
+        }
     }
 
     /// Does something to an instance: start, stop, reboot, pause or resume. The same request during the operation joins

@@ -100,22 +100,24 @@ impl CreateRequest {
 
     /// Refuses what this host can never give, and sizes that contradict each other.
     pub(crate) fn check(&self, limits: &HostLimits) -> Result<(), CreateError> {
+        let contradicts = |field, message| Err(CreateError::Contradiction { field, message });
         let refuse = |field, message| Err(CreateError::Impossible { field, message });
         let (memory_max, max_vcpus) = (self.memory_max.unwrap_or(self.memory), self.max_vcpus.unwrap_or(self.vcpus));
         if memory_max < self.memory {
-            return refuse("memory_max_mb", format!("{memory_max} is less than memory_mb ({})", self.memory));
+            return contradicts("memory_max_mb", format!("must be at least memory_mb, which is {}", self.memory.0));
         }
         if max_vcpus < self.vcpus {
-            return refuse("max_vcpus", format!("{max_vcpus} is less than vcpus ({})", self.vcpus));
+            return contradicts("max_vcpus", format!("must be at least vcpus, which is {}", self.vcpus));
+        }
+        if !self.network.enabled && (self.network.ip.is_some() || self.network.mac.is_some()) {
+            return contradicts("network", "has an address and is not enabled".to_owned());
         }
         if max_vcpus > limits.vcpus {
-            return refuse("vcpus", format!("{max_vcpus} virtual CPUs are wanted, the host has {}", limits.vcpus));
+            let field = if self.vcpus > limits.vcpus { "vcpus" } else { "max_vcpus" };
+            return refuse(field, format!("{max_vcpus} virtual CPUs are wanted, the host has {}", limits.vcpus));
         }
         if self.memory > limits.memory {
             return refuse("memory_mb", format!("{} are wanted, the host has {}", self.memory, limits.memory));
-        }
-        if !self.network.enabled && (self.network.ip.is_some() || self.network.mac.is_some()) {
-            return refuse("network", "an address without a network".to_owned());
         }
         Ok(())
     }
@@ -183,7 +185,7 @@ pub(crate) mod tests {
             let mut wanted = request("x");
             change(&mut wanted);
             match wanted.check(&limits) {
-                Err(CreateError::Impossible { field, .. }) => field,
+                Err(CreateError::Impossible { field, .. } | CreateError::Contradiction { field, .. }) => field,
                 other => panic!("{other:?}"),
             }
         };

@@ -12,7 +12,7 @@ pub struct CreateImageRequest {
     pub id: ::std::option::Option<dataplane_types::ImageId>,
     #[serde(default = "defaults::create_image_request_source")]
     pub source: ImageSource,
-    ///Operating system, architecture and variant; default is the host's.
+    ///Operating system, architecture and variant; default is linux/amd64.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub platform: ::std::option::Option<::std::string::String>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -243,7 +243,7 @@ pub struct Image {
     ///Size of the disk image.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub virtual_size_bytes: ::std::option::Option<u64>,
-    ///Operating system, architecture and variant; default is the host's.
+    ///Operating system, architecture and variant; default is linux/amd64.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub platform: ::std::option::Option<::std::string::String>,
     pub entrypoint: ::std::vec::Vec<::std::string::String>,

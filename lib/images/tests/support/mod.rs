@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane_images::{ImageOptions, Images, RegistryOptions};
+use dataplane_images::{FailureCode, ImageOptions, Images, ImagesError, RegistryOptions};
 use dataplane_store::{Layout, Store};
 use tar::{EntryType, Header};
 
@@ -82,6 +82,13 @@ impl Place {
     pub(crate) fn mode(&self, below: &str) -> u32 {
         self.path(below).metadata().expect("a file").permissions().mode() & 0o7777
     }
+}
+
+/// What kind of failure of an image an error is.
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) fn failure_of(error: &ImagesError) -> FailureCode {
+    let ImagesError::Failed(failure) = error else { panic!("{error} is no failure of an image") };
+    failure.code
 }
 
 /// A layer's tar under construction.

@@ -7,6 +7,7 @@ use dataplane_store::InstancePaths;
 use dataplane_types::{InstanceId, OperationId};
 use dataplane_vmm::Vmm;
 use std::sync::Arc;
+use tokio::task::block_in_place;
 use uuid::Uuid;
 
 use crate::record::{OpKind, OpRecord, Pins, RECORD_VERSION, Spec};
@@ -76,7 +77,7 @@ pub(crate) async fn prepare(
     let committed = commit(deps, &record, &draft).await;
     if committed.is_err() {
         deps.links.release(id);
-        if let Err(error) = deps.store.discard(draft.root()) {
+        if let Err(error) = block_in_place(|| deps.store.discard(draft.root())) {
             tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
         }
     }
@@ -86,16 +87,20 @@ pub(crate) async fn prepare(
 async fn commit(deps: &Deps, record: &Record, draft: &InstancePaths) -> Result<InstancePaths, CreateError> {
     let store = &deps.store;
     let config = guest_config(deps, record).to_disk()?;
-    store.create_dir(draft.root(), 0o711)?;
-    store.create_dir(&draft.logs(), 0o700)?;
+    block_in_place(|| {
+        store.create_dir(draft.root(), 0o711)?;
+        store.create_dir(&draft.logs(), 0o700)
+    })?;
     let writable = draft.writable_disk();
     deps.disks.make_writable(&writable, record.spec.disk, record.uuid).await?;
-    store.replace_bytes(&draft.config_disk(), &config)?;
-    store.replace_bytes(&draft.serial_log(), b"")?;
-    store.replace(&draft.record(), record)?;
+    block_in_place(|| {
+        store.replace_bytes(&draft.config_disk(), &config)?;
+        store.replace_bytes(&draft.serial_log(), b"")?;
+        store.replace(&draft.record(), record)
+    })?;
     let paths = store.layout().instance(&record.id);
     let contents: [PathBuf; 2] = [writable, draft.logs()];
-    tokio::task::block_in_place(|| store.commit_new(draft.root(), paths.root(), &contents))?;
+    block_in_place(|| store.commit_new(draft.root(), paths.root(), &contents))?;
     Ok(paths)
 }
 

@@ -38,13 +38,13 @@ pub enum RegistryError {
         /// What happened the last time.
         detail: String,
     },
-    /// It asks to be left alone for longer than is waited.
-    #[error("{registry} asks to come back in {} s", .retry_after.as_secs())]
+    /// It asks to be left alone for longer than is waited, or goes on answering that it is asked too often.
+    #[error("{registry} asks to come back {}", pause(.retry_after))]
     Busy {
         /// The registry.
         registry: String,
-        /// How long it wants to be left alone.
-        retry_after: Duration,
+        /// How long it wants to be left alone, where it says so.
+        retry_after: Option<Duration>,
     },
     /// It answered something that the protocol does not know.
     #[error("{registry} answered against the protocol: {detail}")]
@@ -57,6 +57,10 @@ pub enum RegistryError {
     /// This host cannot make such connections.
     #[error("set up connections to registries: {0}")]
     Setup(String),
+}
+
+fn pause(retry_after: &Option<Duration>) -> String {
+    retry_after.map_or_else(|| "later".to_owned(), |pause| format!("in {} s", pause.as_secs()))
 }
 
 /// An error and its causes in one line, without the address, which may hold a signature.

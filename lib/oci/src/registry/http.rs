@@ -93,19 +93,19 @@ impl Repository {
             let detail = match request(&self.client).send().await {
                 Ok(answer) if !is_passing(answer.status()) => return Ok(answer),
                 Ok(answer) => {
-                    let detail = format!("it answered {}", answer.status());
-                    if let Some(retry_after) = retry_after(answer.headers(), Utc::now()) {
-                        if retry_after > self.options.longest_pause {
-                            let registry = self.reference.registry().to_owned();
-                            return Err(RegistryError::Busy { registry, retry_after });
-                        }
-                        if attempt < self.options.retries {
-                            tokio::time::sleep(retry_after).await;
-                            attempt += 1;
-                            continue;
-                        }
+                    let told = retry_after(answer.headers(), Utc::now());
+                    let is_last = attempt >= self.options.retries;
+                    let is_limit = answer.status() == StatusCode::TOO_MANY_REQUESTS;
+                    if told.is_some_and(|told| told > self.options.longest_pause) || (is_limit && is_last) {
+                        let registry = self.reference.registry().to_owned();
+                        return Err(RegistryError::Busy { registry, retry_after: told });
                     }
-                    detail
+                    if let Some(told) = told.filter(|_| !is_last) {
+                        tokio::time::sleep(told).await;
+                        attempt += 1;
+                        continue;
+                    }
+                    format!("it answered {}", answer.status())
                 }
                 Err(error) if error.is_redirect() => return Err(self.protocol(chain(error))),
                 Err(error) => chain(error),

@@ -214,7 +214,20 @@ async fn retry_after_is_honoured_within_its_bound() {
     assert!(started.elapsed() >= Duration::from_secs(1), "it asked for a second");
     let busy = |_: &Request| Reply { headers: vec![("retry-after", "3600".to_owned())], ..reply(429, b"") };
     let error = fetch_from(busy).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Busy { retry_after, .. } if retry_after.as_secs() == 3600), "{error}");
+    let hour = Some(Duration::from_secs(3600));
+    assert!(matches!(error, RegistryError::Busy { retry_after, .. } if retry_after == hour), "{error}");
+}
+
+#[tokio::test]
+async fn a_lasting_rate_limit_is_no_outage() {
+    for told in [None, Some("0")] {
+        let headers = move || told.map(|told| ("retry-after", told.to_owned())).into_iter().collect();
+        let fake = Fake::start(move |_| Reply { headers: headers(), ..reply(429, b"") }).await;
+        let error = fetch(&fake.repository(None)).await.map(|_| ()).unwrap_err();
+        let expected = told.map(|_| Duration::ZERO);
+        assert!(matches!(error, RegistryError::Busy { retry_after, .. } if retry_after == expected), "{error}");
+        assert_eq!(fake.requests().len(), 3);
+    }
 }
 
 #[tokio::test]
