@@ -91,6 +91,7 @@ step "fetch its page from $ip"
 ip netns exec "$space" curl -sS --retry 100 --retry-all-errors --retry-delay 0 --retry-max-time 60 "http://$ip/" 2>/dev/null |
 	grep -m 1 '<title>' || fail "nginx did not answer"
 api $url/instances/my-instance | jq '{state, ready}'
+sed -n 's/.*program has started.*init_ms=\([0-9]*\).*/of that, init took \1 ms from the kernel to the program/p' "$work/dataplane.log"
 
 step "delete the instance, then the image"
 api -X DELETE "$url/instances/my-instance" || fail "delete"
