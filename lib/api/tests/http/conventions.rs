@@ -21,7 +21,8 @@ async fn every_operation_answers_and_nothing_else_does() {
         let expected = if operation.id == "get_readiness" { 503 } else { 200 };
         assert!((expected..=expected + 4).contains(&answer.status), "{}: {}", operation.id, answer.status);
     }
-    for line in ["GET /", "GET /metrics", "GET /images/", "GET /images/a/b", "POST /instances/a/standby", "GET //health"]
+    for line in
+        ["GET /", "GET /metrics", "GET /images/", "GET /images/a/b", "POST /instances/a/standby", "GET //health"]
     {
         assert_eq!(harness.ask(line, &[], "").await.code(), "route_not_found", "{line}");
     }
