@@ -41,8 +41,15 @@ impl Actor {
                 biased;
                 mail = self.deletes.recv(), if !self.deletes.is_closed() => {
                     if let Some(mail) = mail {
-                        deadline = deadline.min(Instant::now() + mail.grace + POWER_OFF_ALLOWANCE);
+                        let was_deleting = self.deleting();
                         self.admit_delete(mail);
+                        if self.deleting() && !was_deleting {
+                            // The delete asks by itself, with its own grace.
+                            return Ok(());
+                        }
+                        if self.deleting() {
+                            deadline = deadline.min(Instant::now() + self.grace + POWER_OFF_ALLOWANCE);
+                        }
                     }
                 }
                 mail = self.orders.recv(), if !self.orders.is_closed() => {
