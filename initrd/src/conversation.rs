@@ -52,6 +52,7 @@ impl Conversation {
                 }
                 HostMessage::Stop { grace_ms } => orders.push(Order::Stop { grace_ms }),
                 HostMessage::ExitRecorded => orders.push(Order::ExitRecorded),
+                HostMessage::Ask { .. } => {}
             }
         }
         orders

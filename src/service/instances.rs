@@ -12,7 +12,8 @@ use dataplane_api::{
     WaitForInstanceReply, page,
 };
 use dataplane_instances::{
-    CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, Precondition, View,
+    Action, CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, Precondition, RestartPolicy,
+    StandbyClass, View,
 };
 use dataplane_types::{Gib, InstanceId, Mib};
 use dataplane_vmm::Hypervisor;
@@ -138,6 +139,8 @@ fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Proble
             types::Hypervisor::CloudHypervisor => Hypervisor::CloudHypervisor,
             types::Hypervisor::Qemu => Hypervisor::Qemu,
         }),
+        standby: StandbyClass::Sparse,
+        restart_policy: RestartPolicy::Never,
     })
 }
 
@@ -150,7 +153,8 @@ impl Dataplane {
         if_match: Option<IfMatch>,
     ) -> Result<(ETag, types::Instance), Problem> {
         let grace = Duration::from_secs(grace_seconds.into());
-        let work = self.instances.act(id, kind, grace, if_match.map(precondition));
+        let action = Action { kind, grace, discard_snapshot: false, precondition: if_match.map(precondition) };
+        let work = self.instances.act(id, action);
         let view = cx.timed("act", work).await.map_err(|error| problems::of_action(&error))?;
         Ok((etag(&view), self.to_wire(&view)))
     }
@@ -212,6 +216,7 @@ fn state(state: InstanceState) -> types::InstanceState {
         InstanceState::Paused => types::InstanceState::Paused,
         InstanceState::Shutdown => types::InstanceState::Shutdown,
         InstanceState::Stopped => types::InstanceState::Stopped,
+        InstanceState::Standby => types::InstanceState::Standby,
     }
 }
 
@@ -223,6 +228,9 @@ fn operation(op: &OpRecord) -> InstanceOperation {
         OpKind::Reboot => OperationKind::Reboot,
         OpKind::Pause => OperationKind::Pause,
         OpKind::Resume => OperationKind::Resume,
+        OpKind::Standby => OperationKind::Standby,
+        OpKind::Restore => OperationKind::Restore,
+        OpKind::Resize => OperationKind::Resize,
         OpKind::Restart => OperationKind::Restart,
         OpKind::Delete => OperationKind::Delete,
     };

@@ -46,6 +46,12 @@ pub(super) fn of_action(error: &ActionError) -> Problem {
         ActionError::Stale(_) => ProblemCode::PreconditionFailed,
         ActionError::Busy { .. } => ProblemCode::Busy,
         ActionError::InvalidState { .. } => ProblemCode::InvalidState,
+        ActionError::HasSnapshot { .. } => ProblemCode::HasSnapshot,
+        ActionError::NoSnapshot(_) => ProblemCode::NoSnapshot,
+        ActionError::Mismatch { .. } => ProblemCode::HypervisorMismatch,
+        ActionError::Impossible { .. } => ProblemCode::InsufficientHost,
+        ActionError::NotSupported { .. } => ProblemCode::NotSupported,
+        ActionError::NoSpace { .. } => ProblemCode::NoSpace,
         ActionError::Full(_) => ProblemCode::TooManyRequests,
         ActionError::Failed(..) => ProblemCode::VmmFailed,
     };

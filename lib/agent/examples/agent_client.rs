@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
                 client.send(&HostMessage::ExitRecorded).await?;
             }
-            GuestMessage::Hello { .. } => {}
+            GuestMessage::Hello { .. } | GuestMessage::Answer { .. } => {}
         }
     }
 }

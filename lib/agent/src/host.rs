@@ -113,7 +113,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
                     self.noise = 0;
                     return Ok(version);
                 }
-                GuestMessage::Hello { .. } | GuestMessage::Started { .. } | GuestMessage::Exited { .. } => {}
+                GuestMessage::Hello { .. }
+                | GuestMessage::Started { .. }
+                | GuestMessage::Exited { .. }
+                | GuestMessage::Answer { .. } => {}
             }
         }
     }
@@ -137,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
                 GuestMessage::Hello { .. } => true,
                 GuestMessage::Started { .. } => std::mem::replace(&mut self.started, true),
                 GuestMessage::Exited { .. } => std::mem::replace(&mut self.exited, true),
+                GuestMessage::Answer { .. } => false,
             };
             if !repeated {
                 self.noise = 0;

@@ -48,6 +48,88 @@ pub enum HostMessage {
     },
     /// The exit status is on the host's disk: the guest may power off.
     ExitRecorded,
+    /// Asks for something; the guest's [`GuestMessage::Answer`] carries the number back. A guest that does not know the
+    /// question does not answer.
+    Ask {
+        /// Any number that no open question of this conversation has.
+        id: u32,
+        /// What is asked.
+        ask: Ask,
+    },
+}
+
+/// A question, or an order whose execution matters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Ask {
+    /// Whether anybody is there: answered with [`Answer::Done`] at once.
+    Ping,
+    /// Writes all dirty data of every file system to its disk (sync(2)).
+    Sync,
+    /// Sets the clock, then mixes the seed into the random pool and has it reseeded.
+    SetClock {
+        /// The time, in nanoseconds since 1970-01-01 00:00:00 UTC.
+        unix_ns: u64,
+        /// 32 bytes in hex, which no other guest is given.
+        seed: String,
+    },
+    /// Reads the clock: answered with [`Answer::Clock`].
+    ReadClock,
+    /// Takes into use the virtual CPUs that were plugged in: answered with [`Answer::Sizes`].
+    OnlineCpus,
+    /// Mounts the disk of a serial; mounted there already is a success.
+    Mount {
+        /// Serial of the disk.
+        serial: String,
+        /// Where: an absolute path in the image's root, made when missing.
+        path: String,
+        /// File system type, as mount(2) wants it.
+        filesystem: String,
+        /// Whether it may only be read.
+        readonly: bool,
+    },
+    /// Unmounts what was mounted of the disk of a serial; not mounted is a success.
+    Unmount {
+        /// Serial of the disk.
+        serial: String,
+    },
+    /// Freezes a mounted disk's file system, which thaws by itself after a time.
+    Freeze {
+        /// Serial of the disk.
+        serial: String,
+        /// When it thaws by itself, in milliseconds from now; at most 60,000.
+        thaw_after_ms: u64,
+    },
+    /// Thaws a frozen file system; not frozen is a success.
+    Thaw {
+        /// Serial of the disk.
+        serial: String,
+    },
+}
+
+/// The guest's answer to an [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// The guest's clock.
+    Clock {
+        /// In nanoseconds since 1970-01-01 00:00:00 UTC.
+        unix_ns: u64,
+    },
+    /// What the guest has in use.
+    Sizes {
+        /// Virtual CPUs that are online.
+        vcpus: u32,
+        /// Memory as the guest's kernel counts it, in KiB.
+        memory_kib: u64,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why, in at most 1,000 characters.
+        message: String,
+    },
 }
 
 /// What the guest says.
@@ -72,5 +154,12 @@ pub enum GuestMessage {
         status: ExitStatus,
         /// Why it could not be started, when it could not.
         reason: Option<String>,
+    },
+    /// Answers an [`HostMessage::Ask`] of this conversation.
+    Answer {
+        /// The question's number.
+        id: u32,
+        /// The answer.
+        answer: Answer,
     },
 }

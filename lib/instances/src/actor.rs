@@ -23,7 +23,7 @@ use crate::record::{OpKind, OpRecord};
 use crate::view::state_of;
 use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, Record, View};
 
-pub use orders::Precondition;
+pub use orders::{Action, Patch, Precondition};
 pub(crate) use orders::{ActionReply, DeleteMail, OrderMail};
 
 /// No plan needs more steps than this; one that does has a VMM that only says that it did them.
@@ -295,7 +295,15 @@ impl Actor {
         self.update(|record| {
             record.restart_from = match kind {
                 OpKind::Restart | OpKind::Reboot => record.vmm.as_ref().map(|vmm| vmm.generation),
-                OpKind::Create | OpKind::Start | OpKind::Stop | OpKind::Pause | OpKind::Resume | OpKind::Delete => None,
+                OpKind::Create
+                | OpKind::Start
+                | OpKind::Stop
+                | OpKind::Pause
+                | OpKind::Resume
+                | OpKind::Standby
+                | OpKind::Restore
+                | OpKind::Resize
+                | OpKind::Delete => None,
             };
             record.op = Some(op);
         })

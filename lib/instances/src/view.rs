@@ -17,8 +17,10 @@ pub enum InstanceState {
     Paused,
     /// The guest has shut down, its VMM still exists.
     Shutdown,
-    /// No VMM.
+    /// No VMM, no snapshot.
     Stopped,
+    /// No VMM; a committed snapshot from which it goes on.
+    Standby,
 }
 
 impl std::fmt::Display for InstanceState {

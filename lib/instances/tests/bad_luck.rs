@@ -18,7 +18,7 @@ use dataplane_instances::{
 };
 use dataplane_store::{Disk, HostDisk, Layout, Store};
 use dataplane_types::{Digest, Gib, InstanceId, Labels, Link, Mac, Mib, SystemClock};
-use dataplane_vmm::{Capabilities, Hypervisor, Launch, VmEvent, VmHandle, VmState, Vmm, VmmError, VmmProcess};
+use dataplane_vmm::{Capabilities, Hypervisor, Launch, Sizes, VmEvent, VmHandle, VmState, Vmm, VmmError, VmmProcess};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ impl Vmm for FakeVmm {
         "1"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_virtualization: false }
+        Capabilities { hardware_virtualization: false, ..Capabilities::default() }
     }
     async fn spawn(&self, _: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
         self.0.spawned.fetch_add(1, Ordering::SeqCst);
@@ -143,6 +143,15 @@ impl VmHandle for FakeHandle {
     }
     async fn resume(&self) -> Result<(), VmmError> {
         self.becomes(VmState::Running)
+    }
+    async fn snapshot(&self, _: &Path) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("take snapshots"))
+    }
+    async fn restore(&self, _: &Path) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("restore snapshots"))
+    }
+    async fn resize(&self, _: Sizes) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("resize a VM"))
     }
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {
         Err(VmmError::AgentNotListening)
@@ -251,6 +260,8 @@ impl Host {
             network,
             labels: Labels::new(),
             hypervisor: None,
+            standby: dataplane_instances::StandbyClass::Sparse,
+            restart_policy: dataplane_instances::RestartPolicy::Never,
         };
         self.instances.create(request).await.map(drop)
     }

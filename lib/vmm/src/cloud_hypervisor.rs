@@ -103,7 +103,7 @@ impl Vmm for CloudHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_virtualization: self.hardware_virtualization }
+        Capabilities { hardware_virtualization: self.hardware_virtualization, ..Capabilities::default() }
     }
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {

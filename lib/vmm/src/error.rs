@@ -87,6 +87,9 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// The VMM, in this version or on this host, cannot do that.
+    #[error("this VMM cannot {0}")]
+    Unsupported(&'static str),
     /// The process is still there after SIGKILL.
     #[error("process {0} is still there after SIGKILL")]
     Unkillable(u32),
@@ -111,6 +114,7 @@ impl VmmError {
             | Self::EndedAtStart { .. }
             | Self::Refused { .. }
             | Self::AgentNotListening
+            | Self::Unsupported(_)
             | Self::Host { .. } => Effect::None,
         }
     }

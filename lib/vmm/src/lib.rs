@@ -18,11 +18,13 @@ pub use cloud_hypervisor::CloudHypervisor;
 pub use error::{Effect, VmmError};
 pub use host::HostFacts;
 pub use model::{
-    Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, VmEvent, VmSpec, VmState, VmmProcess,
+    Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, Purpose, Sizes, VmEvent, VmSpec, VmState,
+    VmmProcess,
 };
 pub use qemu::Qemu;
 pub use select::{Chosen, HypervisorChoice, SelectError, UnknownHypervisor, available, choose};
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -95,6 +97,29 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`VmmError`].
     async fn resume(&self) -> Result<(), VmmError>;
+
+    /// Writes all that a paused VM is, but for its disks and its memory file, into an empty directory, and reads it
+    /// again: on success every file is there, whole and of the right size, though not yet durable. The VM stays paused.
+    ///
+    /// # Errors
+    /// [`VmmError`]; the directory then holds what it holds, and the VM is still paused. One that the VMM cannot write
+    /// right now, and can later, is waited for.
+    async fn snapshot(&self, directory: &Path) -> Result<(), VmmError>;
+
+    /// Loads a snapshot into a VMM that was launched for it: `Empty` to `Paused`. Disks, sockets, TAP and memory file are
+    /// those of the launch, whatever the snapshot says. The snapshot is only read, and may be renamed or deleted as
+    /// soon as the call has succeeded.
+    ///
+    /// # Errors
+    /// [`VmmError`]; the VMM is of no use any more, the snapshot as good as before.
+    async fn restore(&self, directory: &Path) -> Result<(), VmmError>;
+
+    /// Asks for other sizes, within the launch's `boot` and `max`. Success means that the VMM has agreed; the guest takes
+    /// what it is given, and gives what it is asked for, in its own time.
+    ///
+    /// # Errors
+    /// [`VmmError`].
+    async fn resize(&self, wanted: Sizes) -> Result<(), VmmError>;
 
     /// Connects to the guest's agent: a stream on which the agent protocol can begin. Connecting does not mean that
     /// the guest listens: the handshake does.

@@ -31,6 +31,19 @@ impl fmt::Display for Hypervisor {
 pub struct Capabilities {
     /// Guests run on hardware virtualization rather than software emulation.
     pub hardware_virtualization: bool,
+    /// A VM's memory can lie in a file of its own ([`VmSpec::memory_file`]), so that a snapshot need not copy it.
+    pub memory_file: bool,
+    /// Virtual CPUs and memory can change while the VM runs.
+    pub resize: bool,
+}
+
+/// What can change while a VM runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory.
+    pub memory: Mib,
 }
 
 /// A VM, free of any driver's dialect.
@@ -38,10 +51,15 @@ pub struct Capabilities {
 pub struct VmSpec {
     /// Identity: the guest's SMBIOS UUID, and what an adopted process is checked against.
     pub uuid: Uuid,
-    /// Virtual CPUs at boot.
-    pub vcpus: u32,
-    /// Memory at boot.
-    pub memory: Mib,
+    /// What it boots with. For a restore: what the VM in the snapshot once booted with.
+    pub boot: Sizes,
+    /// What it has now: for a restore, when the snapshot was taken; otherwise the same as `boot`.
+    pub now: Sizes,
+    /// What it may grow to; what is as `boot` cannot grow.
+    pub max: Sizes,
+    /// A file that is the guest's memory, of exactly its size and without holes; `None` for memory that only the VMM
+    /// has. Excludes growing.
+    pub memory_file: Option<PathBuf>,
     /// The guest kernel: an ELF `vmlinux` with a PVH note.
     pub kernel: PathBuf,
     /// The initramfs.
@@ -74,9 +92,20 @@ pub struct NetSpec {
     pub mac: Mac,
 }
 
+/// What a VMM process is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To create and boot a VM.
+    Boot,
+    /// To restore one from a snapshot.
+    Restore,
+}
+
 /// Everything that a VMM process is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
+    /// What for.
+    pub purpose: Purpose,
     /// The VM.
     pub spec: VmSpec,
     /// Directory of the sockets: exists, empty or with the leavings of a dead VMM.

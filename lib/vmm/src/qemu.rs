@@ -101,7 +101,7 @@ impl Vmm for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_virtualization: self.accelerator == Accelerator::Kvm }
+        Capabilities { hardware_virtualization: self.accelerator == Accelerator::Kvm, ..Capabilities::default() }
     }
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane_types::Mib;
-use dataplane_vmm::{CloudHypervisor, ExitReason, Launch, VmEvent, VmHandle, VmSpec, Vmm, VmmError};
+use dataplane_vmm::{CloudHypervisor, ExitReason, Launch, Purpose, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fake-ch");
+
+const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(64) };
 
 struct Server {
     directory: tempfile::TempDir,
@@ -137,10 +139,13 @@ impl Bench {
             std::fs::File::create(path(name)).unwrap();
         }
         let launch = Launch {
+            purpose: Purpose::Boot,
             spec: VmSpec {
                 uuid: uuid::Uuid::new_v4(),
-                vcpus: 1,
-                memory: Mib(64),
+                boot: SIZES,
+                now: SIZES,
+                max: SIZES,
+                memory_file: None,
                 kernel: path("kernel"),
                 initramfs: path("initramfs"),
                 cmdline: String::new(),

@@ -611,6 +611,12 @@ pub enum OperationKind {
     Pause,
     #[serde(rename = "resume")]
     Resume,
+    #[serde(rename = "standby")]
+    Standby,
+    #[serde(rename = "restore")]
+    Restore,
+    #[serde(rename = "resize")]
+    Resize,
     #[serde(rename = "delete")]
     Delete,
 }
@@ -624,6 +630,9 @@ impl ::std::fmt::Display for OperationKind {
             Self::Restart => f.write_str("restart"),
             Self::Pause => f.write_str("pause"),
             Self::Resume => f.write_str("resume"),
+            Self::Standby => f.write_str("standby"),
+            Self::Restore => f.write_str("restore"),
+            Self::Resize => f.write_str("resize"),
             Self::Delete => f.write_str("delete"),
         }
     }
@@ -641,6 +650,9 @@ impl ::std::str::FromStr for OperationKind {
             "restart" => Ok(Self::Restart),
             "pause" => Ok(Self::Pause),
             "resume" => Ok(Self::Resume),
+            "standby" => Ok(Self::Standby),
+            "restore" => Ok(Self::Restore),
+            "resize" => Ok(Self::Resize),
             "delete" => Ok(Self::Delete),
             _ => Err("invalid value".into()),
         }
@@ -724,6 +736,12 @@ pub enum ProblemCode {
     Busy,
     #[serde(rename = "invalid_state")]
     InvalidState,
+    #[serde(rename = "has_snapshot")]
+    HasSnapshot,
+    #[serde(rename = "no_snapshot")]
+    NoSnapshot,
+    #[serde(rename = "hypervisor_mismatch")]
+    HypervisorMismatch,
     #[serde(rename = "image_in_use")]
     ImageInUse,
     #[serde(rename = "image_not_ready")]
@@ -788,6 +806,9 @@ impl ::std::fmt::Display for ProblemCode {
             Self::AlreadyExists => f.write_str("already_exists"),
             Self::Busy => f.write_str("busy"),
             Self::InvalidState => f.write_str("invalid_state"),
+            Self::HasSnapshot => f.write_str("has_snapshot"),
+            Self::NoSnapshot => f.write_str("no_snapshot"),
+            Self::HypervisorMismatch => f.write_str("hypervisor_mismatch"),
             Self::ImageInUse => f.write_str("image_in_use"),
             Self::ImageNotReady => f.write_str("image_not_ready"),
             Self::AddressInUse => f.write_str("address_in_use"),
@@ -834,6 +855,9 @@ impl ::std::str::FromStr for ProblemCode {
             "already_exists" => Ok(Self::AlreadyExists),
             "busy" => Ok(Self::Busy),
             "invalid_state" => Ok(Self::InvalidState),
+            "has_snapshot" => Ok(Self::HasSnapshot),
+            "no_snapshot" => Ok(Self::NoSnapshot),
+            "hypervisor_mismatch" => Ok(Self::HypervisorMismatch),
             "image_in_use" => Ok(Self::ImageInUse),
             "image_not_ready" => Ok(Self::ImageNotReady),
             "address_in_use" => Ok(Self::AddressInUse),

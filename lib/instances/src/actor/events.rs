@@ -98,7 +98,7 @@ impl Actor {
                 self.publish();
             }
             AgentEvent::Message(GuestMessage::Exited { status, reason }) => self.program_exited(status, reason),
-            AgentEvent::Message(GuestMessage::Hello { .. }) => {}
+            AgentEvent::Message(GuestMessage::Hello { .. } | GuestMessage::Answer { .. }) => {}
         }
     }
 

@@ -1,9 +1,11 @@
 //! What clients ask of an actor. Deletes have a lane of their own and always win; everything else goes through the
 //! admission table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane_types::Mib;
 use tokio::sync::oneshot;
 
 use super::{Actor, chain};
@@ -14,6 +16,31 @@ use crate::{ActionError, DeleteError, Record, View};
 
 /// What a caller insists on before its instance is touched: judged by the actor, so that nothing comes between.
 pub type Precondition = Box<dyn FnOnce(&Record) -> bool + Send>;
+
+/// Something to be done to an instance.
+pub struct Action {
+    /// What.
+    pub kind: OpKind,
+    /// How long the guest may take to end, where it has to.
+    pub grace: Duration,
+    /// Whether a snapshot in the way may be thrown away.
+    pub discard_snapshot: bool,
+    /// What the caller insists on.
+    pub precondition: Option<Precondition>,
+}
+
+/// What is to change of an instance. `None` leaves a thing as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// The name for people; `Some(None)` takes it away.
+    pub name: Option<Option<String>>,
+    /// Labels to set, and those to take away (`None`). Others stay.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// The memory.
+    pub memory: Option<Mib>,
+    /// The virtual CPUs.
+    pub vcpus: Option<u32>,
+}
 
 /// A delete, with whom to tell.
 pub(crate) struct DeleteMail {

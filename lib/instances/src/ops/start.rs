@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dataplane_agent::{CONFIG_DISK_SERIAL, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_store::InstancePaths;
-use dataplane_vmm::{DiskSpec, Launch, NetSpec, VmHandle, VmSpec, VmState, Vmm, VmmError};
+use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, Sizes, VmHandle, VmSpec, VmState, Vmm, VmmError};
 
 use crate::actor::{Actor, LiveVmm, StepError};
 use crate::plan::SeenLink;
@@ -19,11 +19,15 @@ const CMDLINE: &str = "console=ttyS0 quiet panic=0 reboot=t clocksource=kvm-cloc
 pub(crate) fn launch(deps: &Deps, record: &Record, paths: &InstancePaths, generation: u64) -> Launch {
     let layout = deps.store.layout();
     let disk = |serial: &str, path, readonly| DiskSpec { serial: serial.to_owned(), path, readonly };
+    let sizes = Sizes { vcpus: record.spec.vcpus, memory: record.spec.memory };
     Launch {
+        purpose: Purpose::Boot,
         spec: VmSpec {
             uuid: record.uuid,
-            vcpus: record.spec.vcpus,
-            memory: record.spec.memory,
+            boot: sizes,
+            now: sizes,
+            max: Sizes { vcpus: record.spec.max_vcpus, memory: record.spec.memory_max },
+            memory_file: None,
             kernel: layout.boot_file(&record.pins.kernel),
             initramfs: layout.boot_file(&record.pins.initramfs),
             cmdline: CMDLINE.to_owned(),

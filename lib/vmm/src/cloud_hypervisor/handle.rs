@@ -1,6 +1,7 @@
 //! One Cloud Hypervisor process.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::api::{Api, Call};
 use super::events::{Events, Seen};
 use super::wire::{Sockets, State, VmConfig, VmInfo};
 use crate::process::{Watched, check_peer};
-use crate::{Launch, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
+use crate::{Launch, Sizes, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
 
 const INFO: Call = Call::get("vm.info", 5);
 const CREATE: Call = Call::put("vm.create", 5);
@@ -161,6 +162,18 @@ impl VmHandle for Handle {
 
     async fn resume(&self) -> Result<(), VmmError> {
         self.lead_to(RESUME, State::Running).await
+    }
+
+    async fn snapshot(&self, _: &Path) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("take snapshots"))
+    }
+
+    async fn restore(&self, _: &Path) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("restore snapshots"))
+    }
+
+    async fn resize(&self, _: Sizes) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("resize a VM"))
     }
 
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {

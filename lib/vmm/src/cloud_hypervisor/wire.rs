@@ -106,8 +106,8 @@ struct Platform {
 impl<'a> VmConfig<'a> {
     pub(super) fn new(spec: &'a VmSpec, vsock: &'a Path, has_system_uuid: bool) -> Self {
         Self {
-            cpus: Cpus { boot_vcpus: spec.vcpus, max_vcpus: spec.vcpus },
-            memory: Memory { size: spec.memory.bytes(), shared: true },
+            cpus: Cpus { boot_vcpus: spec.boot.vcpus, max_vcpus: spec.max.vcpus },
+            memory: Memory { size: spec.boot.memory.bytes(), shared: true },
             payload: Payload { kernel: &spec.kernel, initramfs: &spec.initramfs, cmdline: &spec.cmdline },
             disks: spec.disks.iter().map(Disk::new).collect(),
             net: spec.net.as_ref().map(|net| [Net::new(net)]),
@@ -197,14 +197,19 @@ mod tests {
     use dataplane_types::{Mac, Mib, TapName};
 
     use super::*;
+    use crate::Sizes;
+
+    const SIZES: Sizes = Sizes { vcpus: 2, memory: Mib(64) };
 
     #[test]
     fn the_body_is_exactly_this() {
         let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
         let spec = VmSpec {
             uuid: Uuid::from_u128(1),
-            vcpus: 2,
-            memory: Mib(64),
+            boot: SIZES,
+            now: SIZES,
+            max: SIZES,
+            memory_file: None,
             kernel: "/k".into(),
             initramfs: "/i".into(),
             cmdline: "console=ttyS0".into(),

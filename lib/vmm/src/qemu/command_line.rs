@@ -123,8 +123,8 @@ impl CommandLine {
         };
         self.add("-accel", accelerator);
         self.add("-cpu", cpu);
-        self.add("-smp", spec.vcpus.to_string());
-        self.add("-m", format!("{}M", spec.memory.0));
+        self.add("-smp", spec.boot.vcpus.to_string());
+        self.add("-m", format!("{}M", spec.boot.memory.0));
         self.add("-uuid", spec.uuid.to_string());
         // The process outlives its guest, and each way in which a guest ends leaves another trace: a poweroff and a
         // reset their reason in the event file, a panic a state of its own.
@@ -221,16 +221,21 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{NetSpec, VmSpec};
+    use crate::{NetSpec, Purpose, Sizes, VmSpec};
+
+    const SIZES: Sizes = Sizes { vcpus: 2, memory: Mib(64) };
 
     fn launch() -> Launch {
         let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
         let disk = |serial: &str, readonly| DiskSpec { serial: serial.into(), path: "/d,1".into(), readonly };
         Launch {
+            purpose: Purpose::Boot,
             spec: VmSpec {
                 uuid: Uuid::from_u128(1),
-                vcpus: 2,
-                memory: Mib(64),
+                boot: SIZES,
+                now: SIZES,
+                max: SIZES,
+                memory_file: None,
                 kernel: "/k".into(),
                 initramfs: "/i".into(),
                 cmdline: "console=ttyS0 a,b".into(),

@@ -1,6 +1,7 @@
 //! One QEMU process.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::command_line::Sockets;
 use super::events::Events;
 use super::qmp::{Command, Monitor};
 use crate::process::{Watched, check_peer};
-use crate::{Launch, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
+use crate::{Launch, Sizes, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
 
 const STATUS: Command = Command::new("query-status", 5);
 const CONT: Command = Command::new("cont", 30);
@@ -165,6 +166,18 @@ impl VmHandle for Handle {
                 Err(VmmError::Refused { call: "cont", message: format!("the machine is {state:?}") })
             }
         }
+    }
+
+    async fn snapshot(&self, _: &Path) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("take snapshots"))
+    }
+
+    async fn restore(&self, _: &Path) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("restore snapshots"))
+    }
+
+    async fn resize(&self, _: Sizes) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported("resize a VM"))
     }
 
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use dataplane_agent::host::AgentClient;
 use dataplane_agent::{GuestMessage, GuestNetwork};
 use dataplane_types::Mib;
-use dataplane_vmm::{CloudHypervisor, Launch, NetSpec, Qemu, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
+use dataplane_vmm::{
+    CloudHypervisor, Launch, NetSpec, Purpose, Qemu, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
@@ -15,6 +17,8 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::guests::{Kit, Program};
+
+const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(128) };
 
 /// How long anything may take: a real guest under software emulation on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -46,8 +50,10 @@ impl Rig {
         let (kernel, initramfs, cmdline) = kit.payload(directory.path());
         let spec = VmSpec {
             uuid: Uuid::new_v4(),
-            vcpus: 1,
-            memory: Mib(128),
+            boot: SIZES,
+            now: SIZES,
+            max: SIZES,
+            memory_file: None,
             kernel,
             initramfs,
             cmdline,
@@ -55,6 +61,7 @@ impl Rig {
             net,
         };
         let launch = Launch {
+            purpose: Purpose::Boot,
             spec,
             run_dir,
             serial_log: path("serial.log"),

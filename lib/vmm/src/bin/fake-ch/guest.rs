@@ -204,6 +204,7 @@ impl Shared {
                 self.change(|state| state.kill_at = state.kill_at.or(Some(kill_at)));
             }
             HostMessage::ExitRecorded => self.change(|state| state.recorded = state.exit.is_some()),
+            HostMessage::Ask { .. } => {}
         }
         Ok(())
     }
