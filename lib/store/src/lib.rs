@@ -5,11 +5,15 @@
 //! ([`Store::discard`]). Each of these is on disk when the call returns. After a failed fsync the store refuses every
 //! further write: memory may no longer match the disk. This crate knows no HTTP, VMM, image format or network.
 
+#[cfg(any(test, feature = "crash"))]
+mod crash;
 mod disk;
 mod layout;
 mod lock;
 mod store;
 
+#[cfg(any(test, feature = "crash"))]
+pub use crash::{CrashDisk, Fuse, Image};
 pub use disk::{Disk, HostDisk};
 pub use layout::{DRAFT_PREFIX, InstancePaths, Layout, LayoutError, RUN_NAME_LENGTH};
 pub use lock::{DirectoryLock, LockError};
