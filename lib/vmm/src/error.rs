@@ -87,6 +87,22 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// A snapshot is not whole, or not one of this VM.
+    #[error("the snapshot in {directory:?} cannot be used: {message}")]
+    Snapshot {
+        /// Where it is.
+        directory: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Something asked for earlier has not been done yet by the guest or the VMM.
+    #[error("{call} must wait: {what}")]
+    Pending {
+        /// The call.
+        call: &'static str,
+        /// What it waits for.
+        what: String,
+    },
     /// The VMM, in this version or on this host, cannot do that.
     #[error("this VMM cannot {0}")]
     Unsupported(&'static str),
@@ -99,7 +115,30 @@ impl VmmError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::AgentNotListening)
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::AgentNotListening | Self::Pending { .. }
+        )
+    }
+
+    /// Whether it failed because a file system is full.
+    #[must_use]
+    pub fn no_space(&self) -> bool {
+        match self {
+            Self::Refused { message, .. } => message.contains("No space left on device"),
+            Self::Unreachable { source, .. } | Self::Host { source, .. } | Self::Binary { source, .. } => {
+                source.kind() == io::ErrorKind::StorageFull
+            }
+            Self::Unsuitable { .. }
+            | Self::EndedAtStart { .. }
+            | Self::Timeout { .. }
+            | Self::Nonsense { .. }
+            | Self::AgentNotListening
+            | Self::Snapshot { .. }
+            | Self::Pending { .. }
+            | Self::Unsupported(_)
+            | Self::Unkillable(_) => false,
+        }
     }
 
     /// What the call has done.
@@ -114,6 +153,8 @@ impl VmmError {
             | Self::EndedAtStart { .. }
             | Self::Refused { .. }
             | Self::AgentNotListening
+            | Self::Snapshot { .. }
+            | Self::Pending { .. }
             | Self::Unsupported(_)
             | Self::Host { .. } => Effect::None,
         }
