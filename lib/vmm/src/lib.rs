@@ -6,6 +6,7 @@
 //! devices beyond a TAP's name.
 
 mod cloud_hypervisor;
+mod confinement;
 mod error;
 mod event_log;
 mod host;
@@ -15,6 +16,7 @@ mod qemu;
 mod select;
 
 pub use cloud_hypervisor::CloudHypervisor;
+pub use confinement::{Confinement, SHARED_GID, UidError, UidPool, VM_UIDS, VmIdentity};
 pub use error::{Effect, VmmError};
 pub use host::HostFacts;
 pub use model::{

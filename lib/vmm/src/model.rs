@@ -7,6 +7,8 @@ use dataplane_types::{Mac, Mib, TapName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Confinement;
+
 /// Which VMM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -116,6 +118,8 @@ pub struct Launch {
     pub vmm_log: PathBuf,
     /// The events of this generation: a new file for each spawn, where the driver writes one.
     pub events: PathBuf,
+    /// Whose process it is, and what it may use.
+    pub confinement: Confinement,
 }
 
 /// What identifies a process beyond doubt, on disk and after a restart of the daemon or the host.

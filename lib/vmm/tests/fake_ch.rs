@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane_types::Mib;
-use dataplane_vmm::{CloudHypervisor, ExitReason, Launch, Purpose, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError};
+use dataplane_vmm::{
+    CloudHypervisor, Confinement, ExitReason, Launch, Purpose, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fake-ch");
 
@@ -156,6 +158,7 @@ impl Bench {
             serial_log: path("serial.log"),
             vmm_log: path("vmm.log"),
             events: path("events.json"),
+            confinement: Confinement::default(),
         };
         let driver = CloudHypervisor::probe(path("ch")).unwrap();
         Self { directory, driver, launch }

@@ -42,6 +42,7 @@ pub(crate) fn launch(deps: &Deps, record: &Record, paths: &InstancePaths, genera
         serial_log: paths.serial_log(),
         vmm_log: paths.vmm_log(),
         events: paths.events(generation),
+        confinement: dataplane_vmm::Confinement::default(),
     }
 }
 

@@ -246,6 +246,7 @@ mod tests {
             serial_log: "/logs/serial.log".into(),
             vmm_log: "/logs/vmm.log".into(),
             events: "/logs/events.1.json".into(),
+            confinement: crate::Confinement::default(),
         }
     }
 

@@ -8,7 +8,8 @@ use dataplane_agent::host::AgentClient;
 use dataplane_agent::{GuestMessage, GuestNetwork};
 use dataplane_types::Mib;
 use dataplane_vmm::{
-    CloudHypervisor, Launch, NetSpec, Purpose, Qemu, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError, VmmProcess,
+    CloudHypervisor, Confinement, Launch, NetSpec, Purpose, Qemu, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError,
+    VmmProcess,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -67,6 +68,7 @@ impl Rig {
             serial_log: path("serial.log"),
             vmm_log: path("vmm.log"),
             events: path("events.1.json"),
+            confinement: Confinement::default(),
         };
         Self { vmm, launch, directory, processes: Mutex::default() }
     }
