@@ -6,6 +6,9 @@
 mod api;
 mod events;
 mod handle;
+mod restore;
+mod snapshot;
+mod standby;
 mod wire;
 
 use std::ffi::{OsStr, OsString};
@@ -25,9 +28,10 @@ use crate::process::{self, Log, Program, Starting, Watched};
 use crate::{Capabilities, Hypervisor, Launch, VmHandle, Vmm, VmmError, VmmProcess};
 
 /// The first version that can outlive its guest (`--no-shutdown`), and that reads a raw disk as one.
-const OLDEST: (u32, u32) = (52, 0);
-/// The first version that calls the VM's UUID `system_uuid`.
-const SYSTEM_UUID: (u32, u32) = (53, 0);
+const OLDEST: Version = (52, 0);
+
+/// Major and minor.
+type Version = (u32, u32);
 
 /// How long a new process may take to answer.
 const START_GRACE: Duration = Duration::from_secs(10);
@@ -39,7 +43,7 @@ const LAST_RETRY: Duration = Duration::from_millis(50);
 pub struct CloudHypervisor {
     binary: PathBuf,
     version: String,
-    has_system_uuid: bool,
+    number: Version,
     hardware_virtualization: bool,
 }
 
@@ -63,7 +67,7 @@ impl CloudHypervisor {
         })?;
         let version = version.to_owned();
         let hardware_virtualization = host.hardware_kvm();
-        Ok(Self { binary, version, has_system_uuid: number >= SYSTEM_UUID, hardware_virtualization })
+        Ok(Self { binary, version, number, hardware_virtualization })
     }
 
     fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<Watched, VmmError> {
@@ -103,7 +107,7 @@ impl Vmm for CloudHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_virtualization: self.hardware_virtualization, ..Capabilities::default() }
+        Capabilities { hardware_virtualization: self.hardware_virtualization, memory_file: true, resize: true }
     }
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
@@ -112,12 +116,12 @@ impl Vmm for CloudHypervisor {
         let starting = Starting::new(process.clone());
         answers(&process, &launch.run_dir, &vmm_log).await?;
         starting.keep();
-        Ok(Arc::new(Handle::new(launch, self.has_system_uuid, process)))
+        Ok(Arc::new(Handle::new(launch, self.number, process)))
     }
 
     async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
         let Some(process) = process::adopt(process)? else { return Ok(None) };
-        Ok(Some(Arc::new(Handle::new(launch, self.has_system_uuid, process))))
+        Ok(Some(Arc::new(Handle::new(launch, self.number, process))))
     }
 }
 
@@ -153,7 +157,7 @@ fn version_of(said: &str) -> Option<&str> {
     said.lines().next()?.strip_prefix("cloud-hypervisor v").map(str::trim)
 }
 
-fn major_minor(version: &str) -> Option<(u32, u32)> {
+fn major_minor(version: &str) -> Option<Version> {
     let mut numbers = version.split(['.', '-']).map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }

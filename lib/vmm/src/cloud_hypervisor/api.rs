@@ -43,6 +43,15 @@ impl Call {
     pub(super) const fn put(name: &'static str, seconds: u64) -> Self {
         Self { name, get: false, deadline: Duration::from_secs(seconds) }
     }
+
+    /// The same call with more time.
+    pub(super) fn and(self, more: Duration) -> Self {
+        Self { deadline: self.deadline.saturating_add(more), ..self }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        self.name
+    }
 }
 
 /// The VMM said no.
@@ -56,6 +65,11 @@ impl Refusal {
     /// Whether it says this, and whether it says that there is no VM.
     pub(super) fn says(&self, words: &str) -> bool {
         self.message.contains(words)
+    }
+
+    /// Whether it is to be asked again later.
+    pub(super) fn is_later(&self) -> bool {
+        self.status == 429
     }
 
     pub(super) fn is_no_vm(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::event_log::Fold;
 /// What the event file and the calls of this daemon say together about the VM, beyond what `vm.info` tells.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The VM has been booted since it was created: a VM that is "created" has then been shut down.
+    /// The VM has been booted since it was created, in this process or before its snapshot: a VM that is "created" has then been shut down.
     booted: AtomicBool,
     /// The VMM was asked to end: the shutdown that follows is not the guest's.
     quitting: AtomicBool,
@@ -35,7 +35,7 @@ impl Seen {
 #[derive(Debug)]
 pub(super) struct Events {
     seen: Arc<Seen>,
-    /// Between a successful boot and the next shutdown. A failed boot ends in a `shutdown` record too.
+    /// Between a successful boot or restore and the next shutdown. A failed boot ends in a `shutdown` record too.
     live: bool,
     /// The guest's panic was reported: the device reports it twice.
     panicked: bool,
@@ -50,12 +50,12 @@ impl Events {
 impl Fold for Events {
     fn fold(&mut self, record: &Value) -> Option<VmEvent> {
         match (record["source"].as_str()?, record["event"].as_str()?) {
-            ("vm", "booting") => {
+            ("vm", "booting" | "restoring") => {
                 self.live = false;
                 self.panicked = false;
                 None
             }
-            ("vm", "booted") => {
+            ("vm", "booted" | "restored") => {
                 self.live = true;
                 self.seen.set_booted(true);
                 None
@@ -78,7 +78,7 @@ impl Fold for Events {
     }
 
     fn begins_anew(&self, record: &Value) -> bool {
-        record["source"] == "vm" && record["event"] == "booted"
+        record["source"] == "vm" && (record["event"] == "booted" || record["event"] == "restored")
     }
 }
 
@@ -110,5 +110,10 @@ mod tests {
         assert_eq!(after(&reset_later).0, [VmEvent::Panicked, VmEvent::Reset, VmEvent::Panicked]);
         assert_eq!(after(&["vm/shutdown", "vm/booting", "vm/shutdown", "vm/deleted"]).0, [VmEvent::Shutdown]);
         assert_eq!(fold(&["vm/booting", "vm/shutdown", "vm/deleted"]), (vec![], false));
+        let restored = ["vmm/starting", "virtio-device/activated", "vm/restoring", "vm/restored"];
+        assert_eq!(fold(&restored), (vec![], true));
+        let ended = [&restored[..], &["vm/resuming", "vm/resumed", "vm/shutdown"]].concat();
+        assert_eq!(fold(&ended), (vec![VmEvent::Shutdown], true));
+        assert_eq!(fold(&["vm/restoring", "vm/deleted"]), (vec![], false));
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::Version;
 use super::api::{Api, Call};
 use super::events::{Events, Seen};
 use super::wire::{Sockets, State, VmConfig, VmInfo};
@@ -39,27 +40,27 @@ const MAX_REPLY: usize = 32;
 /// Drives one process. Holds no lock over a call: the API's task serialises them.
 #[derive(Debug)]
 pub(super) struct Handle {
-    launch: Launch,
-    sockets: Sockets,
-    has_system_uuid: bool,
+    pub(super) launch: Launch,
+    pub(super) sockets: Sockets,
+    pub(super) version: Version,
     process: Watched,
-    api: Api,
-    seen: Arc<Seen>,
+    pub(super) api: Api,
+    pub(super) seen: Arc<Seen>,
     events: Mutex<Option<mpsc::Receiver<VmEvent>>>,
 }
 
 impl Handle {
-    pub(super) fn new(launch: &Launch, has_system_uuid: bool, process: Watched) -> Self {
+    pub(super) fn new(launch: &Launch, version: Version, process: Watched) -> Self {
         let sockets = Sockets::below(&launch.run_dir);
         let api = Api::new(sockets.api.clone(), &process);
         let seen = Arc::new(Seen::default());
         let events = event_log::follow(&launch.events, process.clone(), Events::new(Arc::clone(&seen)));
         let events = Mutex::new(Some(events));
-        Self { launch: launch.clone(), sockets, has_system_uuid, process, api, seen, events }
+        Self { launch: launch.clone(), sockets, version, process, api, seen, events }
     }
 
     /// `None` when the VMM holds no VM.
-    async fn info(&self) -> Result<Option<VmInfo>, VmmError> {
+    pub(super) async fn info(&self) -> Result<Option<VmInfo>, VmmError> {
         match self.api.read(INFO).await? {
             Ok(info) => Ok(Some(info)),
             Err(refusal) if refusal.is_no_vm() => Ok(None),
@@ -122,7 +123,7 @@ impl VmHandle for Handle {
     }
 
     async fn create(&self) -> Result<(), VmmError> {
-        let config = VmConfig::new(&self.launch.spec, &self.sockets.vsock, self.has_system_uuid);
+        let config = VmConfig::new(&self.launch.spec, &self.sockets.vsock, self.version);
         let body = serde_json::to_vec(&config).map_err(|error| VmmError::Host {
             act: "name the files of the VM in",
             path: self.sockets.api.clone(),
@@ -164,16 +165,16 @@ impl VmHandle for Handle {
         self.lead_to(RESUME, State::Running).await
     }
 
-    async fn snapshot(&self, _: &Path) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported("take snapshots"))
+    async fn snapshot(&self, directory: &Path) -> Result<(), VmmError> {
+        self.take_snapshot(directory).await
     }
 
-    async fn restore(&self, _: &Path) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported("restore snapshots"))
+    async fn restore(&self, directory: &Path) -> Result<(), VmmError> {
+        self.load_snapshot(directory).await
     }
 
-    async fn resize(&self, _: Sizes) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported("resize a VM"))
+    async fn resize(&self, wanted: Sizes) -> Result<(), VmmError> {
+        self.change_sizes(wanted).await
     }
 
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {
