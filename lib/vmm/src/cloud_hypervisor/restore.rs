@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::Version;
 use super::snapshot::{CONFIG, MEMORY, STATE, Snapshot};
 use super::wire::{NET, Sockets, ZONE, listed_devices};
-use crate::process::remove_stale;
-use crate::{DiskSpec, Launch, VmIdentity, VmSpec, VmmError};
+use crate::process::{remove_stale, show_directory};
+use crate::{DiskSpec, Launch, VmSpec, VmmError};
 
 /// How a VMM gets a snapshot's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,14 +104,11 @@ impl Copy {
         std::fs::DirBuilder::new().mode(0o700).create(directory).map_err(failed)?;
         copy.write(CONFIG, snapshot.config.to_string().as_bytes())?;
         copy.write(STATE, &snapshot.state)?;
+        // It stays the daemon's own: a VMM that has loaded it cannot put another in its place.
+        show_directory(directory, launch)?;
         if snapshot.memory_bytes > 0 {
             let memory = std::path::absolute(source.join(MEMORY)).map_err(failed)?;
             std::os::unix::fs::symlink(memory, directory.join(MEMORY)).map_err(failed)?;
-        }
-        if let Some(VmIdentity { uid, gid }) = launch.confinement.identity {
-            for path in [&directory.join(CONFIG), &directory.join(STATE), directory] {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
-            }
         }
         Ok(copy)
     }

@@ -13,6 +13,7 @@ use super::handle::Handle;
 use super::restore::{self, Copy};
 use super::snapshot::{self, Snapshot};
 use super::wire::VmInfo;
+use crate::process::{lend, show_directory, take_back};
 use crate::{Sizes, VmmError};
 
 const SNAPSHOT: Call = Call::put("vm.snapshot", 30);
@@ -45,9 +46,16 @@ impl Handle {
         let time = time_for(spec.max.memory.bytes());
         let body = body(&json!({"destination_url": url}));
         let filled_in = |refusal: &Refusal| refusal.says("on-demand memory restore is still in progress");
-        self.insist(SNAPSHOT.and(time), &body, time, filled_in).await?;
-        let (directory, memory_file) = (directory.to_owned(), spec.memory_file.is_some());
-        blocking(move || Snapshot::read(&directory, memory_file).map(drop)).await
+        lend(directory, &self.launch)?;
+        let written = self.insist(SNAPSHOT.and(time), &body, time, filled_in).await;
+        let (directory, launch) = (directory.to_owned(), self.launch.clone());
+        let memory_file = spec.memory_file.is_some();
+        blocking(move || {
+            let taken = take_back(&directory, &launch);
+            written.and(taken)?;
+            Snapshot::read(&directory, memory_file).map(drop)
+        })
+        .await
     }
 
     pub(super) async fn load_snapshot(&self, directory: &Path) -> Result<(), VmmError> {
@@ -58,6 +66,7 @@ impl Handle {
             let rewritten = restore::rewrite(&mut snapshot.config, &launch);
             rewritten.map_err(|message| snapshot::unusable(&source, message))?;
             let ram = restore::ram_of(&snapshot.config, snapshot.memory_bytes);
+            show_directory(&source, &launch)?;
             let mode = restore::mode(version, ram, restore::can_page());
             Ok((Copy::make(&launch, &source, &snapshot)?, snapshot.memory_bytes, mode))
         });

@@ -46,11 +46,6 @@ impl Sockets {
             events: path("events"),
         }
     }
-
-    /// Everything that a dead QEMU leaves.
-    pub(super) fn all(&self) -> [&Path; 5] {
-        [&self.qmp, &self.rescue, &self.agent, &self.events_in, &self.events_out]
-    }
 }
 
 /// How the guest's instructions are executed.
@@ -61,7 +56,16 @@ pub(super) enum Accelerator {
     Tcg,
 }
 
-/// The arguments for a launch; `tap` is the TAP's descriptor in the child.
+/// What it gets by descriptor, as numbered in the child.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptors {
+    /// The file of the guest's console, for appending only.
+    pub(super) console: RawFd,
+    /// The TAP.
+    pub(super) tap: Option<RawFd>,
+}
+
+/// The arguments for a launch.
 ///
 /// # Errors
 /// [`VmmError::Host`] for a disk that cannot be described: its path is no UTF-8, or its serial too long.
@@ -69,17 +73,17 @@ pub(super) fn arguments(
     launch: &Launch,
     machine: &str,
     accelerator: Accelerator,
-    tap: Option<RawFd>,
+    descriptors: Descriptors,
 ) -> Result<Vec<OsString>, VmmError> {
     let mut line = CommandLine::default();
     line.machine(launch, machine, accelerator);
-    line.monitors(&Sockets::below(&launch.run_dir), &launch.serial_log);
+    line.monitors(&Sockets::below(&launch.run_dir), descriptors.console);
     line.payload(launch);
     line.fixed_devices(&Sockets::below(&launch.run_dir).agent);
     for (index, disk) in launch.spec.disks.iter().enumerate() {
         line.disk(disk, FIRST_DISK + index)?;
     }
-    if let (Some(net), Some(tap)) = (&launch.spec.net, tap) {
+    if let (Some(net), Some(tap)) = (&launch.spec.net, descriptors.tap) {
         line.add("-netdev", format!("tap,id=n0,fd={tap},vhost=off"));
         line.add("-device", format!("virtio-net-pci,id=net,netdev=n0,mac={},romfile=,bus=rp3", net.mac));
     }
@@ -132,7 +136,7 @@ impl CommandLine {
         self.flag("-S");
     }
 
-    fn monitors(&mut self, sockets: &Sockets, serial_log: &Path) {
+    fn monitors(&mut self, sockets: &Sockets, console: RawFd) {
         for (id, path) in [("qmp", &sockets.qmp), ("rescue", &sockets.rescue)] {
             self.add_path("-chardev", &format!("socket,id={id},path="), path, ",server=on,wait=off");
             self.add("-mon", format!("chardev={id},mode=control"));
@@ -140,7 +144,8 @@ impl CommandLine {
         // QEMU appends `.in` and `.out` itself.
         self.add_path("-chardev", "pipe,id=events,path=", &sockets.events, "");
         self.add("-mon", "chardev=events,mode=control");
-        self.add_path("-chardev", "file,id=console,path=", serial_log, ",append=on");
+        self.add("-add-fd", format!("fd={console},set=0"));
+        self.add("-chardev", "file,id=console,path=/dev/fdset/0,append=on");
         self.add("-serial", "chardev:console");
     }
 
@@ -224,6 +229,7 @@ mod tests {
     use crate::{NetSpec, Purpose, Sizes, VmSpec};
 
     const SIZES: Sizes = Sizes { vcpus: 2, memory: Mib(64) };
+    const DESCRIPTORS: Descriptors = Descriptors { console: 8, tap: Some(9) };
 
     fn launch() -> Launch {
         let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
@@ -252,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_exactly_this() {
-        let arguments = arguments(&launch(), "pc-q35-7.2", Accelerator::Tcg, Some(9)).unwrap();
+        let arguments = arguments(&launch(), "pc-q35-7.2", Accelerator::Tcg, DESCRIPTORS).unwrap();
         let ports = (0..16).map(|port| {
             format!("-device pcie-root-port,id=rp{port},chassis={slot},slot={slot},bus=pcie.0 ", slot = port + 1)
         });
@@ -263,7 +269,7 @@ mod tests {
             "-chardev socket,id=qmp,path=/run/a,,b/qmp.sock,server=on,wait=off -mon chardev=qmp,mode=control ",
             "-chardev socket,id=rescue,path=/run/a,,b/rescue.sock,server=on,wait=off -mon chardev=rescue,mode=control ",
             "-chardev pipe,id=events,path=/run/a,,b/events -mon chardev=events,mode=control ",
-            "-chardev file,id=console,path=/logs/serial.log,append=on -serial chardev:console ",
+            "-add-fd fd=8,set=0 -chardev file,id=console,path=/dev/fdset/0,append=on -serial chardev:console ",
             "-kernel /k -initrd /i -append console=ttyS0 a,b ",
             &ports.collect::<String>(),
             "-chardev socket,id=agent,path=/run/a,,b/agent.sock,server=on,wait=off ",
@@ -286,7 +292,8 @@ mod tests {
             "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         ];
         assert_eq!(shown(&arguments), expected.concat());
-        let kvm = super::arguments(&launch(), "pc-q35-9.0", Accelerator::Kvm, None).unwrap();
+        let kvm = super::arguments(&launch(), "pc-q35-9.0", Accelerator::Kvm, Descriptors { tap: None, ..DESCRIPTORS })
+            .unwrap();
         assert!(shown(&kvm).contains("-accel kvm -cpu host"), "{}", shown(&kvm));
     }
 
@@ -295,11 +302,11 @@ mod tests {
         for serial in ["", "a b", "a,b", "123456789012345678901"] {
             let mut launch = launch();
             launch.spec.disks[0].serial = serial.into();
-            let refused = arguments(&launch, "q35", Accelerator::Tcg, None);
+            let refused = arguments(&launch, "q35", Accelerator::Tcg, DESCRIPTORS);
             assert!(matches!(refused, Err(VmmError::Host { .. })), "{serial:?}");
         }
         let mut launch = launch();
         launch.spec.disks = vec![launch.spec.disks[0].clone(); 13];
-        assert!(arguments(&launch, "q35", Accelerator::Tcg, None).is_err());
+        assert!(arguments(&launch, "q35", Accelerator::Tcg, DESCRIPTORS).is_err());
     }
 }

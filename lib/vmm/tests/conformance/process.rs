@@ -1,7 +1,9 @@
 //! The VMM as a process: what it may, and what it must not have.
 
+use dataplane_vmm::SHARED_GID;
+
 use crate::guests::Program;
-use crate::rig::Rig;
+use crate::rig::{Rig, vm_uid};
 
 #[tokio::test]
 async fn a_vmm_has_a_session_of_its_own_and_no_capability() {
@@ -22,5 +24,17 @@ async fn a_vmm_has_a_session_of_its_own_and_no_capability() {
     let names: Vec<_> = environment.split('\0').filter_map(|pair| pair.split('=').next()).collect();
     assert_eq!(names.iter().filter(|name| !matches!(**name, "PATH" | "")).count(), 0, "{names:?}");
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/fd/0")).unwrap().to_str(), Some("/dev/null"));
+    if let Some(uid) = vm_uid() {
+        for line in [format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n"), format!("Gid:\t{uid}\t{uid}\t{uid}\t{uid}\n")] {
+            assert!(status.contains(&line), "{line:?} is missing in {status}");
+        }
+        assert!(status.contains(&format!("Groups:\t{SHARED_GID}")), "{status}");
+    }
+    if let Some(cgroup) = &rig.launch.confinement.cgroup {
+        assert_eq!(std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap(), format!("{pid}\n"));
+    }
     handle.kill().await.unwrap();
+    if let Some(cgroup) = &rig.launch.confinement.cgroup {
+        assert!(!cgroup.exists(), "the cgroup outlives its process");
+    }
 }
