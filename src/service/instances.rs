@@ -1,4 +1,4 @@
-//! Instances: create, list, get, delete. Logs are next door.
+//! Instances: create, list, get, change, act, delete. Logs are next door.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use dataplane_api::types::{self, Fault, InstanceOperation, NetworkConfig, Operat
 use dataplane_api::{
     CreateInstance, CreateInstanceReply, Cx, DeleteInstance, DeleteInstanceReply, ETag, GetInstance, GetInstanceLogs,
     GetInstanceLogsReply, GetInstanceReply, IfMatch, InstancesApi, LabelFilter, ListInstances, ListInstancesReply,
-    PauseInstance, PauseInstanceReply, Problem, ProblemCode, RebootInstance, RebootInstanceReply, ResumeInstance,
-    ResumeInstanceReply, StartInstance, StartInstanceReply, StopInstance, StopInstanceReply, WaitForInstance,
+    PatchInstance, PatchInstanceReply, PauseInstance, PauseInstanceReply, Problem, ProblemCode, RebootInstance,
+    RebootInstanceReply, RestoreInstance, RestoreInstanceReply, ResumeInstance, ResumeInstanceReply, StandbyInstance,
+    StandbyInstanceReply, StartInstance, StartInstanceReply, StopInstance, StopInstanceReply, WaitForInstance,
     WaitForInstanceReply, page,
 };
 use dataplane_instances::{
-    Action, CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, Precondition, RestartPolicy,
-    StandbyClass, View,
+    Action, CreateRequest, ErrorRecord, InstanceState, NetworkRequest, OpKind, OpRecord, Patch, Precondition,
+    RestartPolicy, StandbyClass, View,
 };
 use dataplane_types::{Gib, InstanceId, Mib};
 use dataplane_vmm::Hypervisor;
@@ -50,42 +51,64 @@ impl InstancesApi for Dataplane {
     }
 
     async fn delete_instance(&self, cx: Cx, request: DeleteInstance) -> Result<DeleteInstanceReply, Problem> {
-        let grace = Duration::from_secs(request.grace_seconds.into());
+        let grace = seconds(request.grace_seconds);
         let precondition = request.if_match.map(precondition);
         let deleted = cx.timed("delete", self.instances.delete(&request.instance_id, grace, precondition)).await;
         deleted.map_err(|error| problems::of_delete(&error))?;
         Ok(DeleteInstanceReply::NoContent)
     }
 
+    async fn patch_instance(&self, cx: Cx, request: PatchInstance) -> Result<PatchInstanceReply, Problem> {
+        let types::PatchInstanceRequest { name, labels, memory_mb, vcpus } = request.body;
+        let patch = Patch { name, labels, memory: memory_mb.map(Mib), vcpus };
+        let work = self.instances.patch(&request.instance_id, patch, request.if_match.map(precondition));
+        let view = cx.timed("patch", work).await.map_err(|error| problems::of_action(&error))?;
+        Ok(PatchInstanceReply::Ok { etag: etag(&view), body: self.to_wire(&view) })
+    }
+
     async fn start_instance(&self, cx: Cx, request: StartInstance) -> Result<StartInstanceReply, Problem> {
-        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Start, 0), request.if_match).await?;
+        let discard_snapshot = request.discard_snapshot;
+        let action = Action { discard_snapshot, ..action(OpKind::Start, request.if_match) };
+        let (etag, body) = self.act(cx, &request.instance_id, action).await?;
         Ok(StartInstanceReply::Ok { etag, body })
     }
 
     async fn stop_instance(&self, cx: Cx, request: StopInstance) -> Result<StopInstanceReply, Problem> {
-        let grace = request.body.grace_seconds;
-        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Stop, grace), request.if_match).await?;
+        let (grace, discard_snapshot) = (seconds(request.body.grace_seconds), request.discard_snapshot);
+        let action = Action { grace, discard_snapshot, ..action(OpKind::Stop, request.if_match) };
+        let (etag, body) = self.act(cx, &request.instance_id, action).await?;
         Ok(StopInstanceReply::Ok { etag, body })
     }
 
     async fn reboot_instance(&self, cx: Cx, request: RebootInstance) -> Result<RebootInstanceReply, Problem> {
-        let grace = request.body.grace_seconds;
-        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Reboot, grace), request.if_match).await?;
+        let grace = seconds(request.body.grace_seconds);
+        let action = Action { grace, ..action(OpKind::Reboot, request.if_match) };
+        let (etag, body) = self.act(cx, &request.instance_id, action).await?;
         Ok(RebootInstanceReply::Ok { etag, body })
     }
 
     async fn pause_instance(&self, cx: Cx, request: PauseInstance) -> Result<PauseInstanceReply, Problem> {
-        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Pause, 0), request.if_match).await?;
+        let (etag, body) = self.act(cx, &request.instance_id, action(OpKind::Pause, request.if_match)).await?;
         Ok(PauseInstanceReply::Ok { etag, body })
     }
 
     async fn resume_instance(&self, cx: Cx, request: ResumeInstance) -> Result<ResumeInstanceReply, Problem> {
-        let (etag, body) = self.act(cx, &request.instance_id, (OpKind::Resume, 0), request.if_match).await?;
+        let (etag, body) = self.act(cx, &request.instance_id, action(OpKind::Resume, request.if_match)).await?;
         Ok(ResumeInstanceReply::Ok { etag, body })
     }
 
+    async fn standby_instance(&self, cx: Cx, request: StandbyInstance) -> Result<StandbyInstanceReply, Problem> {
+        let (etag, body) = self.act(cx, &request.instance_id, action(OpKind::Standby, request.if_match)).await?;
+        Ok(StandbyInstanceReply::Ok { etag, body })
+    }
+
+    async fn restore_instance(&self, cx: Cx, request: RestoreInstance) -> Result<RestoreInstanceReply, Problem> {
+        let (etag, body) = self.act(cx, &request.instance_id, action(OpKind::Restore, request.if_match)).await?;
+        Ok(RestoreInstanceReply::Ok { etag, body })
+    }
+
     async fn wait_for_instance(&self, _: Cx, request: WaitForInstance) -> Result<WaitForInstanceReply, Problem> {
-        let patience = Duration::from_secs(request.timeout_seconds.into());
+        let patience = seconds(request.timeout_seconds);
         let (states, ready) = (request.state, request.ready);
         let wanted = move |view: &View| {
             let asked = !states.is_empty() || ready.is_some();
@@ -102,6 +125,15 @@ impl InstancesApi for Dataplane {
     async fn get_instance_logs(&self, _: Cx, request: GetInstanceLogs) -> Result<GetInstanceLogsReply, Problem> {
         super::logs::answer(&self.instances, request).await
     }
+}
+
+/// An action that gives no grace and keeps a snapshot.
+fn action(kind: OpKind, if_match: Option<IfMatch>) -> Action {
+    Action { kind, grace: Duration::ZERO, discard_snapshot: false, precondition: if_match.map(precondition) }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
 }
 
 fn precondition(wanted: IfMatch) -> Precondition {
@@ -139,21 +171,20 @@ fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Proble
             types::Hypervisor::CloudHypervisor => Hypervisor::CloudHypervisor,
             types::Hypervisor::Qemu => Hypervisor::Qemu,
         }),
-        standby: StandbyClass::Sparse,
-        restart_policy: RestartPolicy::Never,
+        standby: match body.standby {
+            types::StandbyClass::Sparse => StandbyClass::Sparse,
+            types::StandbyClass::Instant => StandbyClass::Instant,
+        },
+        restart_policy: match body.restart_policy {
+            types::RestartPolicy::Never => RestartPolicy::Never,
+            types::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+            types::RestartPolicy::Always => RestartPolicy::Always,
+        },
     })
 }
 
 impl Dataplane {
-    async fn act(
-        &self,
-        cx: Cx,
-        id: &InstanceId,
-        (kind, grace_seconds): (OpKind, u32),
-        if_match: Option<IfMatch>,
-    ) -> Result<(ETag, types::Instance), Problem> {
-        let grace = Duration::from_secs(grace_seconds.into());
-        let action = Action { kind, grace, discard_snapshot: false, precondition: if_match.map(precondition) };
+    async fn act(&self, cx: Cx, id: &InstanceId, action: Action) -> Result<(ETag, types::Instance), Problem> {
         let work = self.instances.act(id, action);
         let view = cx.timed("act", work).await.map_err(|error| problems::of_action(&error))?;
         Ok((etag(&view), self.to_wire(&view)))
@@ -192,6 +223,15 @@ impl Dataplane {
                 Hypervisor::Qemu => types::Hypervisor::Qemu,
             },
             hypervisor_version: spec.hypervisor_version.clone(),
+            standby: match record.request.standby {
+                StandbyClass::Sparse => types::StandbyClass::Sparse,
+                StandbyClass::Instant => types::StandbyClass::Instant,
+            },
+            restart_policy: match record.request.restart_policy {
+                RestartPolicy::Never => types::RestartPolicy::Never,
+                RestartPolicy::OnFailure => types::RestartPolicy::OnFailure,
+                RestartPolicy::Always => types::RestartPolicy::Always,
+            },
             state: state(view.state),
             operation: record.op.as_ref().map(operation),
             last_error: record.last_error.as_ref().map(fault),
@@ -200,7 +240,7 @@ impl Dataplane {
             mac: link.map(|link| link.mac),
             fqdn: Some(self.instances.dns().fqdn(&record.id)),
             exit_code: record.exit_code,
-            has_snapshot: false,
+            has_snapshot: view.state == InstanceState::Standby,
             created_at: record.created_at,
             started_at: record.started_at,
             stopped_at: record.stopped_at,

@@ -1,6 +1,7 @@
 //! The one table from domain errors to problems. The code decides the status; internal detail goes to the log, where
 //! [`Problem::internal`] puts it.
 
+use dataplane_api::types::{ProblemDetail, ProblemPlace};
 use dataplane_api::{Problem, ProblemCode};
 use dataplane_images::{Failure, FailureCode, ImagesError};
 use dataplane_instances::{ActionError, CreateError, DeleteError, LinkError, RootDiskError};
@@ -10,9 +11,7 @@ pub(super) fn of_create(error: &CreateError) -> Problem {
     let problem = |code| Problem::new(code, error.to_string());
     match error {
         CreateError::Conflict(_) => problem(ProblemCode::AlreadyExists),
-        CreateError::Impossible { field, message } => {
-            Problem::new(ProblemCode::InsufficientHost, format!("{field}: {message}"))
-        }
+        CreateError::Impossible { field, message } => impossible(field, message),
         CreateError::Contradiction { field, message } => Problem::invalid_field(field, message),
         CreateError::NoCommand(_) => problem(ProblemCode::ImageUnsupported),
         CreateError::NoHypervisor(_) => problem(ProblemCode::NotSupported),
@@ -42,6 +41,7 @@ pub(super) fn of_delete(error: &DeleteError) -> Problem {
 
 pub(super) fn of_action(error: &ActionError) -> Problem {
     let code = match error {
+        ActionError::Impossible { field, message } => return impossible(field, message),
         ActionError::NotFound(_) => ProblemCode::InstanceNotFound,
         ActionError::Stale(_) => ProblemCode::PreconditionFailed,
         ActionError::Busy { .. } => ProblemCode::Busy,
@@ -49,13 +49,18 @@ pub(super) fn of_action(error: &ActionError) -> Problem {
         ActionError::HasSnapshot { .. } => ProblemCode::HasSnapshot,
         ActionError::NoSnapshot(_) => ProblemCode::NoSnapshot,
         ActionError::Mismatch { .. } => ProblemCode::HypervisorMismatch,
-        ActionError::Impossible { .. } => ProblemCode::InsufficientHost,
         ActionError::NotSupported { .. } => ProblemCode::NotSupported,
         ActionError::NoSpace { .. } => ProblemCode::NoSpace,
         ActionError::Full(_) => ProblemCode::TooManyRequests,
         ActionError::Failed(..) => ProblemCode::VmmFailed,
     };
     Problem::new(code, error.to_string())
+}
+
+/// Well formed, and never possible: by the field that would have to be another.
+fn impossible(field: &str, message: &str) -> Problem {
+    let detail = ProblemDetail { in_: ProblemPlace::Body, field: field.to_owned(), message: message.to_owned() };
+    Problem::new(ProblemCode::InsufficientHost, format!("{field}: {message}")).with_detail(detail)
 }
 
 fn of_root_disk(error: &RootDiskError) -> Problem {
@@ -139,6 +144,18 @@ mod tests {
         assert_eq!(busy, Problem::new(ProblemCode::RegistryRateLimited, "it failed").with_retry_after(wait));
         let broken = failed(FailureCode::ImagePullFailed, None);
         assert_eq!(broken, Problem::new(ProblemCode::ImagePullFailed, "it failed"));
+    }
+
+    #[test]
+    fn what_is_impossible_names_its_field() {
+        let error = ActionError::Impossible { field: "memory_mb", message: "4096 MiB are the most".to_owned() };
+        let detail = ProblemDetail {
+            in_: ProblemPlace::Body,
+            field: "memory_mb".to_owned(),
+            message: "4096 MiB are the most".to_owned(),
+        };
+        let expected = Problem::new(ProblemCode::InsufficientHost, "memory_mb: 4096 MiB are the most");
+        assert_eq!(of_action(&error), expected.with_detail(detail));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -28,10 +29,15 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], rule: &Rule) -> Result<T,
     })
 }
 
+/// A field that is there, be it `null`; one that is absent is `None` by its default.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// A JSON value whose objects have no name twice: which of the two a reader takes must never matter.
 struct Strict(Value);
 
-impl<'de> serde::Deserialize<'de> for Strict {
+impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(StrictVisitor).map(Self)
     }

@@ -70,22 +70,23 @@ fn thousandths(text: &str) -> u16 {
     }
 }
 
-/// Refuses a body that is not of the operation's media type, or is compressed.
+/// Refuses a body that is not of the operation's media types, or is compressed.
 pub(crate) fn check_content(operation: &Operation, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(wanted) = operation.consumes else { return Ok(()) };
-    if !operation.needs_body && has_no_body(headers) {
+    let wanted = operation.consumes;
+    if wanted.is_empty() || !operation.needs_body && has_no_body(headers) {
         return Ok(());
     }
     let refuse = |what: String| Err(Problem::new(ProblemCode::UnsupportedMediaType, what));
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (given.next(), given.next()) else {
-        return refuse(format!("Content-Type must be {wanted}"));
+        return refuse(format!("Content-Type must be {}", wanted.join(" or ")));
     };
     let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
-    let same = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted));
+    let given = parts.next().unwrap_or_default();
+    let same = wanted.iter().any(|media| media.eq_ignore_ascii_case(given));
     let charset = |part: &str| !part.to_ascii_lowercase().starts_with("charset=") || is_utf8(part);
     if !same || !parts.all(charset) {
-        return refuse(format!("Content-Type must be {wanted}"));
+        return refuse(format!("Content-Type must be {}", wanted.join(" or ")));
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
@@ -116,7 +117,7 @@ mod tests {
         auth: true,
         query: &[],
         produces: &["text/event-stream", "text/plain"],
-        consumes: Some("application/json"),
+        consumes: &["application/merge-patch+json", "application/json"],
         needs_body: true,
         statuses: &[200],
     };
@@ -149,6 +150,8 @@ mod tests {
             ("application/json", true),
             ("Application/JSON; charset=\"UTF-8\"", true),
             ("application/json; charset=latin1", false),
+            ("application/merge-patch+json", true),
+            ("application/json-patch+json", false),
             ("application/json5", false),
             ("text/plain", false),
             ("", false),

@@ -15,8 +15,8 @@ pub struct Operation {
     pub query: &'static [&'static str],
     /// The media types of its answers, the default first.
     pub produces: &'static [&'static str],
-    /// The media type of its body.
-    pub consumes: Option<&'static str>,
+    /// The media types that its body may have; none where it has no body.
+    pub consumes: &'static [&'static str],
     /// Whether there must be a body.
     pub needs_body: bool,
     /// Every status that it may answer.

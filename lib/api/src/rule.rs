@@ -14,13 +14,30 @@ const MOST: usize = 16;
 #[derive(Debug)]
 pub(crate) enum Rule {
     Named(&'static Rule),
+    /// `null`, or what the other rule says.
+    Nullable(&'static Rule),
     Boolean,
-    Integer { min: i64, max: i64 },
-    Text { min: usize, max: usize, pattern: Option<&'static Pattern> },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Text {
+        min: usize,
+        max: usize,
+        pattern: Option<&'static Pattern>,
+    },
     Choice(&'static [&'static str]),
-    Array { items: &'static Rule, min: usize, max: usize },
+    Array {
+        items: &'static Rule,
+        min: usize,
+        max: usize,
+    },
     Object(&'static [Field]),
-    Map { keys: &'static Rule, values: &'static Rule, max: usize },
+    Map {
+        keys: &'static Rule,
+        values: &'static Rule,
+        max: usize,
+    },
 }
 
 /// One property of an object.
@@ -70,7 +87,7 @@ impl Rule {
     /// What is wrong with the text of a parameter.
     pub(crate) fn text_violation(&self, text: &str) -> Option<String> {
         match self {
-            Self::Named(rule) => rule.text_violation(text),
+            Self::Named(rule) | Self::Nullable(rule) => rule.text_violation(text),
             Self::Boolean => (!matches!(text, "true" | "false")).then(|| "must be true or false".to_owned()),
             Self::Integer { min, max } => {
                 let digits = text.strip_prefix('-').unwrap_or(text);
@@ -90,6 +107,8 @@ impl Rule {
         }
         match self {
             Self::Named(rule) => rule.check(value, path, found),
+            Self::Nullable(_) if value.is_null() => {}
+            Self::Nullable(rule) => rule.check(value, path, found),
             Self::Boolean => report(path, (!value.is_boolean()).then(|| "must be true or false".to_owned()), found),
             Self::Integer { min, max } => report(path, integer_violation(value.as_i64(), *min, *max), found),
             Self::Text { min, max, pattern } => match value.as_str() {

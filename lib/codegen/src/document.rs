@@ -21,6 +21,8 @@ pub(crate) struct Operation {
     pub(crate) auth: bool,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) body: Option<Body>,
+    /// The media types that the body may have.
+    pub(crate) consumes: Vec<String>,
     pub(crate) responses: Vec<Response>,
 }
 
@@ -42,12 +44,12 @@ pub(crate) struct Parameter {
 
 /// What an operation reads.
 pub(crate) enum Body {
-    /// `application/json` of this named schema.
+    /// JSON of this named schema.
     Json(String),
     /// The same, where no body means the schema's defaults.
     OptionalJson(String),
-    /// Bytes of this media type, streamed.
-    Stream(String),
+    /// Bytes, streamed.
+    Stream,
 }
 
 pub(crate) struct Response {
@@ -97,6 +99,16 @@ impl Document {
         keys.filter_map(|key| key.as_str().map(str::to_owned)).collect()
     }
 
+    /// The properties of a schema that may be absent, and may be `null`, which means something else.
+    pub(crate) fn nullable(&self, schema: &str) -> Vec<String> {
+        let schema = &self.root["components"]["schemas"][schema];
+        let required =
+            |name: &String| schema["required"].as_array().is_some_and(|list| list.iter().any(|it| it == name));
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        let nullable = properties.filter(|(name, property)| is_nullable(property) && !required(name));
+        nullable.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Follows a `$ref`, once: the document has no chains outside of schemas.
     pub(crate) fn resolve<'a>(&'a self, value: &'a Value) -> Result<&'a Value> {
         let Some(reference) = value["$ref"].as_str() else { return Ok(value) };
@@ -130,6 +142,7 @@ impl Document {
             .map(|parameter| self.read_parameter(parameter))
             .collect::<Result<Vec<_>>>()?;
         let responses = operation["responses"].as_object().context("responses is missing")?;
+        let (body, consumes) = self.read_body(&operation["requestBody"])?;
         let security = operation["security"].as_array().or_else(|| self.root["security"].as_array());
         Ok(Operation {
             id: text("operationId")?,
@@ -139,7 +152,8 @@ impl Document {
             summary: text("summary")?,
             auth: security.is_some_and(|list| !list.is_empty()),
             parameters,
-            body: self.read_body(&operation["requestBody"])?,
+            body,
+            consumes,
             responses: responses.iter().map(|(status, it)| self.read_response(status, it)).collect::<Result<_>>()?,
         })
     }
@@ -162,21 +176,29 @@ impl Document {
         })
     }
 
-    fn read_body(&self, value: &Value) -> Result<Option<Body>> {
+    /// What a body is, and the media types that it may have.
+    fn read_body(&self, value: &Value) -> Result<(Option<Body>, Vec<String>)> {
         if value.is_null() {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         let value = self.resolve(value)?;
         let content = value["content"].as_object().context("requestBody has no content")?;
-        let mut all = content.iter();
-        let (Some((media, content)), None) = (all.next(), all.next()) else { bail!("exactly one media type, please") };
-        if media != "application/json" {
-            return Ok(Some(Body::Stream(media.clone())));
+        let consumes: Vec<String> = content.keys().cloned().collect();
+        let is_json = |media: &String| media == "application/json" || media.ends_with("+json");
+        if let ([media], false) = (consumes.as_slice(), consumes.iter().any(is_json)) {
+            return Ok((Some(Body::Stream), vec![media.clone()]));
         }
-        let name = content["schema"]["$ref"].as_str().and_then(crate::naming::schema_of);
-        let name = name.context("a JSON body must name its schema")?.to_owned();
+        if !consumes.iter().all(is_json) {
+            bail!("one media type, or several of JSON, please");
+        }
+        let mut names = content.values().map(|it| it["schema"]["$ref"].as_str().and_then(crate::naming::schema_of));
+        let name = names.next().flatten().context("a JSON body must name its schema")?;
+        if names.any(|other| other != Some(name)) {
+            bail!("all media types of a body must have one schema");
+        }
         let is_required = value["required"].as_bool().unwrap_or(false);
-        Ok(Some(if is_required { Body::Json(name) } else { Body::OptionalJson(name) }))
+        let name = name.to_owned();
+        Ok((Some(if is_required { Body::Json(name) } else { Body::OptionalJson(name) }), consumes))
     }
 
     fn read_response(&self, status: &str, value: &Value) -> Result<Response> {
@@ -190,4 +212,9 @@ impl Document {
             content: content.into_iter().map(|(media, it)| (media, it.get("schema").cloned())).collect(),
         })
     }
+}
+
+/// Whether `null` is one of a schema's types.
+pub(crate) fn is_nullable(schema: &Value) -> bool {
+    schema["type"].as_array().is_some_and(|types| types.iter().any(|it| it == "null"))
 }

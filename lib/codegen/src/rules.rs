@@ -9,7 +9,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use serde_json::Value;
 
-use crate::document::{Body, Document, Operation, Parameter};
+use crate::document::{Body, Document, Operation, Parameter, is_nullable};
 use crate::naming;
 
 /// The constant of a parameter's rule.
@@ -71,6 +71,9 @@ impl Writer<'_> {
             let constant = naming::constant(name);
             return Ok(quote!(Rule::Named(&#constant)));
         }
+        if is_nullable(schema) {
+            return self.nullable(schema);
+        }
         match schema["type"].as_str() {
             Some("boolean") => Ok(quote!(Rule::Boolean)),
             Some("integer") => {
@@ -88,6 +91,16 @@ impl Writer<'_> {
             Some("object") => self.object(schema),
             other => bail!("type {other:?} is not supported in requests"),
         }
+    }
+
+    /// `type: [string, 'null']`
+    fn nullable(&mut self, schema: &Value) -> Result<TokenStream> {
+        let mut types = schema["type"].as_array().into_iter().flatten().filter(|it| *it != "null");
+        let (Some(one), None) = (types.next(), types.next()) else { bail!("one type beside null, please") };
+        let mut plain = schema.clone();
+        plain["type"] = one.clone();
+        let rule = self.rule(&plain)?;
+        Ok(quote!(Rule::Nullable(&#rule)))
     }
 
     fn string(&mut self, schema: &Value) -> Result<TokenStream> {

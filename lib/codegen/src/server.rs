@@ -66,17 +66,13 @@ fn table(document: &Document) -> TokenStream {
         let (id, method, path, auth) = (&operation.id, &operation.method, &operation.path, operation.auth);
         let query = operation.parameters.iter().filter(|it| it.place == Place::Query).map(|it| &it.name);
         let produces = produced(operation);
-        let consumes = match &operation.body {
-            None => quote!(None),
-            Some(Body::Json(_) | Body::OptionalJson(_)) => quote!(Some("application/json")),
-            Some(Body::Stream(media)) => quote!(Some(#media)),
-        };
+        let consumes = &operation.consumes;
         let needs_body = !matches!(operation.body, None | Some(Body::OptionalJson(_)));
         let statuses = operation.responses.iter().map(|response| response.status);
         constants.push(quote! {
             pub(super) const #name: Operation = Operation {
                 id: #id, method: #method, path: #path, auth: #auth, query: &[#(#query),*],
-                produces: &[#(#produces),*], consumes: #consumes, needs_body: #needs_body,
+                produces: &[#(#produces),*], consumes: &[#(#consumes),*], needs_body: #needs_body,
                 statuses: &[#(#statuses),*],
             };
         });
@@ -224,7 +220,7 @@ fn requests(document: &Document, operation: &Operation) -> Result<TokenStream> {
             declared.push(quote!(#[doc = " The body; its defaults where there is none."] pub body: types::#kind,));
             read.push(quote!(body: input.json_or_default(&rules::#rule).await?,));
         }
-        Some(Body::Stream(_)) => {
+        Some(Body::Stream) => {
             declared.push(quote!(#[doc = " The body, as it arrives."] pub body: crate::BodyStream,));
             read.push(quote!(body: input.stream(),));
         }

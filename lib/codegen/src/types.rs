@@ -108,7 +108,9 @@ fn tidy(document: &Document, items: &mut Vec<syn::Item>) {
     for item in items {
         if let syn::Item::Struct(item) = item {
             drop_schema_text(&mut item.attrs);
-            reorder(&document.property_order(&item.ident.to_string()), &mut item.fields);
+            let name = item.ident.to_string();
+            reorder(&document.property_order(&name), &mut item.fields);
+            tell_null_from_absence(&document.nullable(&name), &mut item.fields);
         } else if let syn::Item::Enum(item) = item {
             drop_schema_text(&mut item.attrs);
         }
@@ -123,6 +125,17 @@ fn reorder(order: &[String], fields: &mut syn::Fields) {
         order.iter().position(|it| *it == name.trim_end_matches('_'))
     });
     fields.named = all.into_iter().collect();
+}
+
+/// An absent field is `None`, `null` is `Some(None)`.
+fn tell_null_from_absence(nullable: &[String], fields: &mut syn::Fields) {
+    for field in fields {
+        if field.ident.as_ref().is_some_and(|name| nullable.iter().any(|it| name == it)) {
+            let kind = &field.ty;
+            field.ty = syn::parse_quote!(::std::option::Option<#kind>);
+            field.attrs.push(syn::parse_quote!(#[serde(default, deserialize_with = "crate::json::present")]));
+        }
+    }
 }
 
 /// `impl From<&T> for T`, which is `clone` by another name.

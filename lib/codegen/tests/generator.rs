@@ -25,6 +25,19 @@ fn a_small_document_gives_the_golden_code() {
     }
 }
 
+#[test]
+fn null_is_not_absence() {
+    let files = dataplane_codegen::generate(SMALL).unwrap();
+    let types = &files.iter().find(|file| file.path.ends_with("types.rs")).unwrap().text;
+    let start = types.find("pub struct ThingPatch {").unwrap();
+    let made: String = types[start..].split_inclusive("\n}").next().unwrap().split_whitespace().collect();
+    assert!(made.contains("present\")]pubname:::std::option::Option<::std::option::Option<"), "{made}");
+    assert!(
+        made.contains("pubtags:::std::collections::BTreeMap<::std::string::String,::std::option::Option<"),
+        "{made}"
+    );
+}
+
 /// What the generator cannot do it says, with the place.
 #[test]
 fn what_is_not_supported_is_refused() {
@@ -33,6 +46,12 @@ fn what_is_not_supported_is_refused() {
         ("maximum: 10,", "", "an integer needs its maximum"),
         ("maxLength: 8", "minLength: 0", "a string needs its maxLength"),
         ("additionalProperties: false", "additionalProperties: true", "an object of a request must be closed"),
+        ("application/merge-patch+json", "text/plain", "several of JSON"),
+        (
+            "type: [string, 'null'], maxLength: 8 }\n        tags",
+            "type: [string, integer, 'null'] }\n        tags",
+            "one type beside null",
+        ),
         ("meaning: A bug.", "", "internal has no meaning"),
         ("#/components/schemas/Thing'", "#/components/schemas/Nothing'", "schema Nothing is missing"),
     ] {

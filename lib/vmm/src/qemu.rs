@@ -6,7 +6,10 @@
 mod command_line;
 mod events;
 mod handle;
+mod migration;
 mod qmp;
+mod resize;
+mod snapshot;
 mod tap;
 
 use std::ffi::OsStr;
@@ -105,7 +108,8 @@ impl Vmm for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_virtualization: self.accelerator == Accelerator::Kvm, ..Capabilities::default() }
+        let hardware_virtualization = self.accelerator == Accelerator::Kvm;
+        Capabilities { hardware_virtualization, memory_file: true, resize: true }
     }
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {

@@ -183,6 +183,16 @@ pub(super) static CREATE_INSTANCE_REQUEST: Rule = Rule::Object(
             required: false,
             rule: &Rule::Named(&HYPERVISOR),
         },
+        Field {
+            name: "standby",
+            required: false,
+            rule: &Rule::Named(&STANDBY_CLASS),
+        },
+        Field {
+            name: "restart_policy",
+            required: false,
+            rule: &Rule::Named(&RESTART_POLICY),
+        },
     ],
 );
 pub(super) static CURSOR: Rule = Rule::Text {
@@ -296,6 +306,56 @@ pub(super) static NETWORK_CONFIG: Rule = Rule::Object(
         },
     ],
 );
+pub(super) static PATCH_INSTANCE_REQUEST: Rule = Rule::Object(
+    &[
+        Field {
+            name: "name",
+            required: false,
+            rule: &Rule::Nullable(
+                &Rule::Text {
+                    min: 1usize,
+                    max: 255usize,
+                    pattern: Some(&PATTERN_6),
+                },
+            ),
+        },
+        Field {
+            name: "labels",
+            required: false,
+            rule: &Rule::Map {
+                keys: &Rule::Text {
+                    min: 1usize,
+                    max: 63usize,
+                    pattern: Some(&PATTERN_8),
+                },
+                values: &Rule::Nullable(
+                    &Rule::Text {
+                        min: 0usize,
+                        max: 255usize,
+                        pattern: Some(&PATTERN_7),
+                    },
+                ),
+                max: 32usize,
+            },
+        },
+        Field {
+            name: "memory_mb",
+            required: false,
+            rule: &Rule::Integer {
+                min: 64i64,
+                max: 1048576i64,
+            },
+        },
+        Field {
+            name: "vcpus",
+            required: false,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 254i64,
+            },
+        },
+    ],
+);
 pub(super) static PLATFORM: Rule = Rule::Text {
     min: 3usize,
     max: 64usize,
@@ -329,11 +389,15 @@ pub(super) static REGISTRY_CREDENTIALS: Rule = Rule::Object(
         },
     ],
 );
+pub(super) static RESTART_POLICY: Rule = Rule::Choice(
+    &["never", "on_failure", "always"],
+);
 pub(super) static SECRET: Rule = Rule::Text {
     min: 1usize,
     max: 16384usize,
     pattern: Some(&PATTERN_6),
 };
+pub(super) static STANDBY_CLASS: Rule = Rule::Choice(&["sparse", "instant"]);
 pub(super) static USER: Rule = Rule::Text {
     min: 1usize,
     max: 257usize,
@@ -377,6 +441,8 @@ pub(super) static LIST_INSTANCES_STATE: Rule = Rule::Array {
 };
 pub(super) static LIST_INSTANCES_IMAGE: Rule = Rule::Named(&IMAGE_ID);
 pub(super) static GET_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static PATCH_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static PATCH_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
 pub(super) static DELETE_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static DELETE_INSTANCE_GRACE_SECONDS: Rule = Rule::Integer {
     min: 0i64,
@@ -384,8 +450,10 @@ pub(super) static DELETE_INSTANCE_GRACE_SECONDS: Rule = Rule::Integer {
 };
 pub(super) static DELETE_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
 pub(super) static START_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static START_INSTANCE_DISCARD_SNAPSHOT: Rule = Rule::Boolean;
 pub(super) static START_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
 pub(super) static STOP_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static STOP_INSTANCE_DISCARD_SNAPSHOT: Rule = Rule::Boolean;
 pub(super) static STOP_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
 pub(super) static REBOOT_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static REBOOT_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
@@ -393,6 +461,10 @@ pub(super) static PAUSE_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static PAUSE_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
 pub(super) static RESUME_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static RESUME_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static STANDBY_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static STANDBY_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
+pub(super) static RESTORE_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static RESTORE_INSTANCE_IF_MATCH: Rule = Rule::Named(&IF_MATCH);
 pub(super) static WAIT_FOR_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static WAIT_FOR_INSTANCE_STATE: Rule = Rule::Array {
     items: &Rule::Named(&INSTANCE_STATE),

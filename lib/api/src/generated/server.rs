@@ -18,7 +18,7 @@ mod operations {
         auth: false,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
     };
@@ -29,7 +29,7 @@ mod operations {
         auth: false,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16, 503u16],
     };
@@ -40,7 +40,7 @@ mod operations {
         auth: false,
         query: &[],
         produces: &["application/yaml"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
     };
@@ -51,7 +51,7 @@ mod operations {
         auth: false,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[200u16, 400u16, 403u16, 406u16, 500u16],
     };
@@ -62,7 +62,7 @@ mod operations {
         auth: true,
         query: &["limit", "cursor", "label"],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[200u16, 400u16, 401u16, 403u16, 406u16, 429u16, 500u16, 503u16],
     };
@@ -73,7 +73,7 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: Some("application/json"),
+        consumes: &["application/json"],
         needs_body: true,
         statuses: &[
             200u16, 201u16, 202u16, 400u16, 401u16, 403u16, 406u16, 408u16, 409u16,
@@ -87,7 +87,7 @@ mod operations {
         auth: true,
         query: &["name", "id"],
         produces: &["application/json"],
-        consumes: Some("application/x-tar"),
+        consumes: &["application/x-tar"],
         needs_body: true,
         statuses: &[
             200u16, 201u16, 400u16, 401u16, 403u16, 406u16, 408u16, 409u16, 413u16,
@@ -101,7 +101,7 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
@@ -114,7 +114,7 @@ mod operations {
         auth: true,
         query: &[],
         produces: &[],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
             204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 412u16, 429u16, 500u16,
@@ -128,7 +128,7 @@ mod operations {
         auth: true,
         query: &["limit", "cursor", "label", "state", "image"],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[200u16, 400u16, 401u16, 403u16, 406u16, 429u16, 500u16, 503u16],
     };
@@ -139,7 +139,7 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: Some("application/json"),
+        consumes: &["application/json"],
         needs_body: true,
         statuses: &[
             200u16, 201u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16,
@@ -153,10 +153,24 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
+        ],
+    };
+    pub(super) const PATCH_INSTANCE: Operation = Operation {
+        id: "patch_instance",
+        method: "PATCH",
+        path: "/instances/{instance_id}",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: &["application/merge-patch+json", "application/json"],
+        needs_body: true,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16, 412u16,
+            413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
         ],
     };
     pub(super) const DELETE_INSTANCE: Operation = Operation {
@@ -166,7 +180,7 @@ mod operations {
         auth: true,
         query: &["grace_seconds"],
         produces: &[],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
             204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 412u16, 429u16, 500u16,
@@ -178,13 +192,13 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/start",
         auth: true,
-        query: &[],
+        query: &["discard_snapshot"],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
-            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 429u16,
-            500u16, 503u16, 507u16,
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 422u16,
+            429u16, 500u16, 503u16, 507u16,
         ],
     };
     pub(super) const STOP_INSTANCE: Operation = Operation {
@@ -192,13 +206,13 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/stop",
         auth: true,
-        query: &[],
+        query: &["discard_snapshot"],
         produces: &["application/json"],
-        consumes: Some("application/json"),
+        consumes: &["application/json"],
         needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16, 412u16,
-            413u16, 415u16, 429u16, 500u16, 503u16, 507u16,
+            413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
         ],
     };
     pub(super) const REBOOT_INSTANCE: Operation = Operation {
@@ -208,11 +222,11 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: Some("application/json"),
+        consumes: &["application/json"],
         needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16, 412u16,
-            413u16, 415u16, 429u16, 500u16, 503u16, 507u16,
+            413u16, 415u16, 422u16, 429u16, 500u16, 503u16, 507u16,
         ],
     };
     pub(super) const PAUSE_INSTANCE: Operation = Operation {
@@ -222,11 +236,11 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
-            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 429u16,
-            500u16, 503u16, 507u16,
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 422u16,
+            429u16, 500u16, 503u16, 507u16,
         ],
     };
     pub(super) const RESUME_INSTANCE: Operation = Operation {
@@ -236,11 +250,39 @@ mod operations {
         auth: true,
         query: &[],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
-            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 429u16,
-            500u16, 503u16, 507u16,
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 422u16,
+            429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const STANDBY_INSTANCE: Operation = Operation {
+        id: "standby_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/standby",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 422u16,
+            429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const RESTORE_INSTANCE: Operation = Operation {
+        id: "restore_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/restore",
+        auth: true,
+        query: &[],
+        produces: &["application/json"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 412u16, 422u16,
+            429u16, 500u16, 503u16, 507u16,
         ],
     };
     pub(super) const WAIT_FOR_INSTANCE: Operation = Operation {
@@ -250,7 +292,7 @@ mod operations {
         auth: true,
         query: &["state", "ready", "timeout_seconds"],
         produces: &["application/json"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
             200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
@@ -263,7 +305,7 @@ mod operations {
         auth: true,
         query: &["tail", "follow"],
         produces: &["text/event-stream", "text/plain"],
-        consumes: None,
+        consumes: &[],
         needs_body: false,
         statuses: &[
             200u16, 204u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16,
@@ -285,12 +327,15 @@ pub const OPERATIONS: &[Operation] = &[
     operations::LIST_INSTANCES,
     operations::CREATE_INSTANCE,
     operations::GET_INSTANCE,
+    operations::PATCH_INSTANCE,
     operations::DELETE_INSTANCE,
     operations::START_INSTANCE,
     operations::STOP_INSTANCE,
     operations::REBOOT_INSTANCE,
     operations::PAUSE_INSTANCE,
     operations::RESUME_INSTANCE,
+    operations::STANDBY_INSTANCE,
+    operations::RESTORE_INSTANCE,
     operations::WAIT_FOR_INSTANCE,
     operations::GET_INSTANCE_LOGS,
 ];
@@ -347,6 +392,12 @@ pub trait InstancesApi: Send + Sync + 'static {
         cx: Cx,
         request: GetInstance,
     ) -> impl Future<Output = Result<GetInstanceReply, Problem>> + Send;
+    /// `PATCH /instances/{instance_id}`: Change an instance.
+    fn patch_instance(
+        &self,
+        cx: Cx,
+        request: PatchInstance,
+    ) -> impl Future<Output = Result<PatchInstanceReply, Problem>> + Send;
     /// `DELETE /instances/{instance_id}`: Stop an instance and remove all it had, from any state.
     fn delete_instance(
         &self,
@@ -383,6 +434,18 @@ pub trait InstancesApi: Send + Sync + 'static {
         cx: Cx,
         request: ResumeInstance,
     ) -> impl Future<Output = Result<ResumeInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/standby`: Put an instance into standby.
+    fn standby_instance(
+        &self,
+        cx: Cx,
+        request: StandbyInstance,
+    ) -> impl Future<Output = Result<StandbyInstanceReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/restore`: Bring an instance back from standby.
+    fn restore_instance(
+        &self,
+        cx: Cx,
+        request: RestoreInstance,
+    ) -> impl Future<Output = Result<RestoreInstanceReply, Problem>> + Send;
     /// `GET /instances/{instance_id}/wait`: Wait until an instance is as wanted.
     fn wait_for_instance(
         &self,
@@ -502,6 +565,12 @@ pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
             },
         )
         .add(
+            &operations::PATCH_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: PatchInstance| async move {
+                api.patch_instance(cx, request).await
+            },
+        )
+        .add(
             &operations::DELETE_INSTANCE,
             |api: Arc<A>, cx: Cx, request: DeleteInstance| async move {
                 api.delete_instance(cx, request).await
@@ -535,6 +604,18 @@ pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
             &operations::RESUME_INSTANCE,
             |api: Arc<A>, cx: Cx, request: ResumeInstance| async move {
                 api.resume_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::STANDBY_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: StandbyInstance| async move {
+                api.standby_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::RESTORE_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: RestoreInstance| async move {
+                api.restore_instance(cx, request).await
             },
         )
         .add(
@@ -1003,6 +1084,45 @@ impl IntoReply for GetInstanceReply {
         }
     }
 }
+/// What `PATCH /instances/{instance_id}` is asked.
+#[derive(Debug)]
+pub struct PatchInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+    /// The body.
+    pub body: types::PatchInstanceRequest,
+}
+impl FromInput for PatchInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::PATCH_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::PATCH_INSTANCE_IF_MATCH)?,
+            body: input.json(&rules::PATCH_INSTANCE_REQUEST).await?,
+        })
+    }
+}
+/// What `PATCH /instances/{instance_id}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum PatchInstanceReply {
+    /// 200: The instance as it is now.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for PatchInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
 /// What `DELETE /instances/{instance_id}` is asked.
 #[derive(Debug)]
 pub struct DeleteInstance {
@@ -1042,6 +1162,8 @@ impl IntoReply for DeleteInstanceReply {
 pub struct StartInstance {
     /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
+    /// Whether the snapshot of an instance in standby may be thrown away. What was in memory is then lost; the disk is kept.
+    pub discard_snapshot: bool,
     /// Act only if the resource still has one of these entity tags (RFC 9110).
     pub if_match: Option<crate::IfMatch>,
 }
@@ -1049,6 +1171,9 @@ impl FromInput for StartInstance {
     async fn from_input(input: &mut Input) -> Result<Self, Problem> {
         Ok(Self {
             instance_id: input.path("instance_id", &rules::START_INSTANCE_INSTANCE_ID)?,
+            discard_snapshot: input
+                .query("discard_snapshot", &rules::START_INSTANCE_DISCARD_SNAPSHOT)?
+                .unwrap_or(false),
             if_match: input.header("If-Match", &rules::START_INSTANCE_IF_MATCH)?,
         })
     }
@@ -1078,6 +1203,8 @@ impl IntoReply for StartInstanceReply {
 pub struct StopInstance {
     /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
+    /// Whether the snapshot of an instance in standby may be thrown away. What was in memory is then lost; the disk is kept.
+    pub discard_snapshot: bool,
     /// Act only if the resource still has one of these entity tags (RFC 9110).
     pub if_match: Option<crate::IfMatch>,
     /// The body; its defaults where there is none.
@@ -1087,6 +1214,9 @@ impl FromInput for StopInstance {
     async fn from_input(input: &mut Input) -> Result<Self, Problem> {
         Ok(Self {
             instance_id: input.path("instance_id", &rules::STOP_INSTANCE_INSTANCE_ID)?,
+            discard_snapshot: input
+                .query("discard_snapshot", &rules::STOP_INSTANCE_DISCARD_SNAPSHOT)?
+                .unwrap_or(false),
             if_match: input.header("If-Match", &rules::STOP_INSTANCE_IF_MATCH)?,
             body: input.json_or_default(&rules::GRACE_REQUEST).await?,
         })
@@ -1215,6 +1345,80 @@ pub enum ResumeInstanceReply {
     },
 }
 impl IntoReply for ResumeInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/standby` is asked.
+#[derive(Debug)]
+pub struct StandbyInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for StandbyInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input
+                .path("instance_id", &rules::STANDBY_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::STANDBY_INSTANCE_IF_MATCH)?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/standby` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum StandbyInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for StandbyInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { etag, body } => {
+                Reply::json(200u16, &body).header("etag", etag.as_str())
+            }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/restore` is asked.
+#[derive(Debug)]
+pub struct RestoreInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// Act only if the resource still has one of these entity tags (RFC 9110).
+    pub if_match: Option<crate::IfMatch>,
+}
+impl FromInput for RestoreInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input
+                .path("instance_id", &rules::RESTORE_INSTANCE_INSTANCE_ID)?,
+            if_match: input.header("If-Match", &rules::RESTORE_INSTANCE_IF_MATCH)?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/restore` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum RestoreInstanceReply {
+    /// 200: It is so.
+    Ok {
+        /// The version of the resource.
+        etag: crate::ETag,
+        /// The body.
+        body: types::Instance,
+    },
+}
+impl IntoReply for RestoreInstanceReply {
     fn into_reply(self) -> Reply {
         match self {
             Self::Ok { etag, body } => {

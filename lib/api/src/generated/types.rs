@@ -40,12 +40,12 @@ pub struct CreateInstanceRequest {
     pub image: ::std::string::String,
     #[serde(default = "defaults::default_u64::<u64, 1024>")]
     pub memory_mb: u64,
-    ///Up to where memory may grow, at least `memory_mb`, which is the default. It is recorded and shown; growing up to it comes with live resize.
+    ///Up to where a PATCH may take `memory_mb`; at least `memory_mb`, which is the default.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub memory_max_mb: ::std::option::Option<u64>,
     #[serde(default = "defaults::default_u64::<u32, 2>")]
     pub vcpus: u32,
-    ///Up to where vCPUs may grow, at least `vcpus`, which is the default. It is recorded and shown; growing up to it comes with live resize.
+    ///Up to where a PATCH may take `vcpus`; at least `vcpus`, which is the default.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub max_vcpus: ::std::option::Option<u32>,
     ///The size of the writable layer. It is thin, it takes only what is written.
@@ -84,6 +84,10 @@ pub struct CreateInstanceRequest {
     >,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub hypervisor: ::std::option::Option<Hypervisor>,
+    #[serde(default = "defaults::create_instance_request_standby")]
+    pub standby: StandbyClass,
+    #[serde(default = "defaults::create_instance_request_restart_policy")]
+    pub restart_policy: RestartPolicy,
 }
 ///Trouble that something had, and when.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -436,6 +440,8 @@ pub struct Instance {
     >,
     pub hypervisor: Hypervisor,
     pub hypervisor_version: ::std::string::String,
+    pub standby: StandbyClass,
+    pub restart_policy: RestartPolicy,
     pub state: InstanceState,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub operation: ::std::option::Option<InstanceOperation>,
@@ -452,6 +458,7 @@ pub struct Instance {
     ///What the program ended with; 128 and the signal's number when a signal ended it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub exit_code: ::std::option::Option<i32>,
+    ///Whether there is a snapshot that `restore` would go on from.
     pub has_snapshot: bool,
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -482,7 +489,7 @@ pub struct InstanceOperation {
 - `Paused`: the VM is paused, its memory held
 - `Shutdown`: the guest has shut down, the VMM still exists
 - `Stopped`: no VMM, no snapshot
-- `Standby`: no VMM, a committed snapshot exists
+- `Standby`: no VMM, a committed snapshot exists; `restore` goes on from it
 */
 #[derive(
     ::serde::Deserialize,
@@ -673,6 +680,28 @@ impl ::std::convert::TryFrom<::std::string::String> for OperationKind {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+///What is to change; an absent field stays as it is.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PatchInstanceRequest {
+    ///Another name for people; `null` takes it away.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    #[serde(default, deserialize_with = "crate::json::present")]
+    pub name: ::std::option::Option<::std::option::Option<::std::string::String>>,
+    ///Labels to set, and with `null` those to take away. Others stay. All together there may be 32.
+    #[serde(
+        default,
+        skip_serializing_if = ":: std :: collections :: BTreeMap::is_empty"
+    )]
+    pub labels: ::std::collections::BTreeMap<
+        ::std::string::String,
+        ::std::option::Option<::std::string::String>,
+    >,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub memory_mb: ::std::option::Option<u64>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub vcpus: ::std::option::Option<u32>,
 }
 ///RFC 9457, with members of our own.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1014,6 +1043,142 @@ pub struct RegistryCredentials {
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub registry_token: ::std::option::Option<crate::Secret>,
 }
+/**Whether an instance is started anew when it ended by itself; what a client has stopped stays stopped.
+- `never`: it is not
+- `on_failure`: when it failed: an exit code other than 0, a panic, a VMM that ended, a host that rebooted
+- `always`: however it ended
+*/
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum RestartPolicy {
+    #[serde(rename = "never")]
+    Never,
+    #[serde(rename = "on_failure")]
+    OnFailure,
+    #[serde(rename = "always")]
+    Always,
+}
+impl ::std::fmt::Display for RestartPolicy {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Never => f.write_str("never"),
+            Self::OnFailure => f.write_str("on_failure"),
+            Self::Always => f.write_str("always"),
+        }
+    }
+}
+impl ::std::str::FromStr for RestartPolicy {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "never" => Ok(Self::Never),
+            "on_failure" => Ok(Self::OnFailure),
+            "always" => Ok(Self::Always),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for RestartPolicy {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for RestartPolicy {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::default::Default for RestartPolicy {
+    fn default() -> Self {
+        RestartPolicy::Never
+    }
+}
+/**What a standby costs, and when. It is chosen when an instance is made.
+- `sparse`: the memory that the guest has used is written at standby and read at restore, so both take time with
+  its amount. Nothing is reserved or written before; the disk must have room when the standby comes (507).
+- `instant`: the memory is a file of the data directory from boot on. A standby writes only what has changed since
+  the host last wrote it back, a restore copies nothing. The price: the whole of the memory is reserved on disk
+  before the VM boots (507 `no_space` where that much is not free) and for as long as the instance runs or
+  stands by; changed memory is written to that disk while the VM runs; and memory cannot grow while it runs
+  (422 `not_supported`).
+*/
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum StandbyClass {
+    #[serde(rename = "sparse")]
+    Sparse,
+    #[serde(rename = "instant")]
+    Instant,
+}
+impl ::std::fmt::Display for StandbyClass {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Sparse => f.write_str("sparse"),
+            Self::Instant => f.write_str("instant"),
+        }
+    }
+}
+impl ::std::str::FromStr for StandbyClass {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "sparse" => Ok(Self::Sparse),
+            "instant" => Ok(Self::Instant),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for StandbyClass {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for StandbyClass {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::default::Default for StandbyClass {
+    fn default() -> Self {
+        StandbyClass::Sparse
+    }
+}
 ///`WaitResult`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -1036,6 +1201,12 @@ pub mod defaults {
     }
     pub(super) fn create_image_request_source() -> super::ImageSource {
         super::ImageSource::Registry
+    }
+    pub(super) fn create_instance_request_restart_policy() -> super::RestartPolicy {
+        super::RestartPolicy::Never
+    }
+    pub(super) fn create_instance_request_standby() -> super::StandbyClass {
+        super::StandbyClass::Sparse
     }
 }
 /// Error types.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use dataplane_api::Limits;
+use dataplane_api::{Limits, types};
 use futures_util::{StreamExt as _, stream};
 
 use crate::{Harness, request};
@@ -25,6 +25,61 @@ async fn the_example_of_the_documentation_is_taken_and_defaults_are_filled_in() 
     let asked = harness.service.created.lock().unwrap().pop().unwrap();
     assert_eq!((asked.entrypoint, asked.memory_mb), (Some(vec![]), 1024));
     assert!(asked.network.unwrap().enabled);
+    let defaults = (types::StandbyClass::Sparse, types::RestartPolicy::Never);
+    assert_eq!((asked.standby, asked.restart_policy), defaults);
+}
+
+#[tokio::test]
+async fn a_patch_tells_null_from_absence_in_both_media_types() {
+    let harness = Harness::new();
+    for media in ["application/merge-patch+json", "application/json; charset=utf-8"] {
+        for (body, name, labels) in [
+            ("{}", None, &[][..]),
+            (r#"{"name":null,"labels":{}}"#, Some(None), &[]),
+            (r#"{"name":"A b","labels":{"a":"1","b":null}}"#, Some(Some("A b")), &[("a", Some("1")), ("b", None)]),
+        ] {
+            let answer = harness.ask("PATCH /instances/a", &[("content-type", media)], body).await;
+            assert_eq!(answer.status, 200, "{body}: {:?}", answer.json());
+            let asked = harness.service.patched.lock().unwrap().pop().unwrap();
+            assert_eq!(asked.name, name.map(|it: Option<&str>| it.map(str::to_owned)), "{body}");
+            let given: Vec<_> = asked.labels.iter().map(|(key, it)| (key.as_str(), it.as_deref())).collect();
+            assert_eq!(given, labels, "{body}");
+            assert_eq!((asked.memory_mb, asked.vcpus), (None, None));
+        }
+    }
+    for (body, code, field) in [
+        ("", "bad_request", None),
+        ("null", "invalid_field", Some("")),
+        (r#"[{"op":"remove","path":"/name"}]"#, "invalid_field", Some("")),
+        (r#"{"disk_gb":20}"#, "unknown_field", Some("disk_gb")),
+        (r#"{"name":""}"#, "invalid_field", Some("name")),
+        (r#"{"name":7}"#, "invalid_field", Some("name")),
+        (r#"{"labels":null}"#, "invalid_field", Some("labels")),
+        (r#"{"labels":{"a b":null}}"#, "invalid_field", Some("labels.a b")),
+        (r#"{"labels":{"a":1}}"#, "invalid_field", Some("labels.a")),
+        (r#"{"memory_mb":null}"#, "invalid_field", Some("memory_mb")),
+        (r#"{"vcpus":0}"#, "invalid_field", Some("vcpus")),
+    ] {
+        let headers = [("content-type", "application/merge-patch+json")];
+        let answer = harness.ask("PATCH /instances/a", &headers, body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, code), "{body}");
+        assert_eq!(answer.json()["details"][0]["field"].as_str(), field, "{body}");
+    }
+    let headers = [("content-type", "application/json-patch+json")];
+    assert_eq!(harness.ask("PATCH /instances/a", &headers, "[]").await.status, 415);
+    assert!(harness.service.patched.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_is_thrown_away_only_where_the_caller_says_so() {
+    let harness = Harness::new();
+    let path = "POST /instances/standing-by/start";
+    for (query, status) in
+        [("", 409), ("?discard_snapshot=false", 409), ("?discard_snapshot=true", 200), ("?discard_snapshot", 400)]
+    {
+        assert_eq!(harness.ask(&format!("{path}{query}"), &[], "").await.status, status, "{query}");
+    }
+    assert_eq!(harness.ask("POST /instances/a/standby", &[], "").await.json()["state"], "Standby");
 }
 
 #[tokio::test]
@@ -38,7 +93,9 @@ async fn each_wrong_field_is_named_and_no_value_comes_back() {
         ("[]", "invalid_field", &[""]),
         ("{}", "invalid_field", &["image"]),
         (r#"{"image":null}"#, "invalid_field", &["image"]),
-        (r#"{"image":"a","standby":"sparse"}"#, "unknown_field", &["standby"]),
+        (r#"{"image":"a","volume":"x"}"#, "unknown_field", &["volume"]),
+        (r#"{"image":"a","standby":"lazy"}"#, "invalid_field", &["standby"]),
+        (r#"{"image":"a","restart_policy":null}"#, "invalid_field", &["restart_policy"]),
         (r#"{"image":"a","network":{"ipv6":"hunter2"}}"#, "unknown_field", &["network.ipv6"]),
         (r#"{"image":"a","network":{"ip":"192.168.0.300"}}"#, "invalid_field", &["network.ip"]),
         (r#"{"image":"a","network":{"mac":"01:00:00:00:00:00"}}"#, "invalid_field", &["network.mac"]),
@@ -72,7 +129,7 @@ async fn each_wrong_field_is_named_and_no_value_comes_back() {
 #[tokio::test]
 async fn secrets_of_a_request_do_not_print() {
     let body = r#"{"name":"a","credentials":{"username":"u","password":"hunter2"}}"#;
-    let parsed: dataplane_api::types::CreateImageRequest = serde_json::from_str(body).unwrap();
+    let parsed: types::CreateImageRequest = serde_json::from_str(body).unwrap();
     assert!(!format!("{parsed:?} {}", serde_json::to_string(&parsed).unwrap()).contains("hunter2"));
     assert_eq!(parsed.credentials.unwrap().password.unwrap().expose(), "hunter2");
 }

@@ -11,10 +11,11 @@ async fn every_operation_answers_and_nothing_else_does() {
     let harness = Harness::new();
     for operation in OPERATIONS {
         let path = operation.path.replace("{image_id}", "img-nginx").replace("{instance_id}", "a");
-        let media = operation.consumes.unwrap_or("application/json");
+        let media = operation.consumes.first().copied().unwrap_or("application/json");
         let body = match operation.id {
             "create_image" => r#"{"name":"nginx"}"#,
             "create_instance" => r#"{"id":"a","image":"img-nginx"}"#,
+            "patch_instance" => "{}",
             _ => "",
         };
         let answer = harness.ask(&format!("{} {path}", operation.method), &[("content-type", media)], body).await;
@@ -22,7 +23,7 @@ async fn every_operation_answers_and_nothing_else_does() {
         assert!((expected..=expected + 4).contains(&answer.status), "{}: {}", operation.id, answer.status);
     }
     for line in
-        ["GET /", "GET /metrics", "GET /images/", "GET /images/a/b", "POST /instances/a/standby", "GET //health"]
+        ["GET /", "GET /metrics", "GET /images/", "GET /images/a/b", "POST /instances/a/migrate", "GET //health"]
     {
         assert_eq!(harness.ask(line, &[], "").await.code(), "route_not_found", "{line}");
     }
@@ -33,7 +34,8 @@ async fn another_method_is_405_with_allow() {
     let harness = Harness::new();
     for (line, allow) in [
         ("PUT /images", "GET, POST"),
-        ("PATCH /instances/a", "GET, DELETE"),
+        ("PATCH /images/a", "GET, DELETE"),
+        ("POST /instances/a", "GET, PATCH, DELETE"),
         ("OPTIONS /health", "GET"),
         ("HEAD /health", "GET"),
         ("BREW /health", "GET"),

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 pub(crate) struct Service {
     /// What `create_instance` was asked.
     pub(crate) created: Mutex<Vec<types::CreateInstanceRequest>>,
+    /// What `patch_instance` was asked.
+    pub(crate) patched: Mutex<Vec<types::PatchInstanceRequest>>,
     /// How many bytes `import_image` read.
     pub(crate) imported: Mutex<usize>,
     /// `create_image` tells the first, waits for the second and tells the third.
@@ -54,6 +56,8 @@ pub(crate) fn instance(id: &str, generation: u64) -> types::Instance {
         labels: [("tier".to_owned(), "web".to_owned())].into(),
         hypervisor: Hypervisor::Qemu,
         hypervisor_version: "7.2".to_owned(),
+        standby: types::StandbyClass::Sparse,
+        restart_policy: types::RestartPolicy::Never,
         state: InstanceState::Running,
         operation: None,
         last_error: None,
@@ -173,7 +177,15 @@ impl InstancesApi for Service {
         assert!(request.grace_seconds <= 3600, "the rule has checked it");
         Ok(DeleteInstanceReply::NoContent)
     }
+    async fn patch_instance(&self, _cx: Cx, request: PatchInstance) -> Result<PatchInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        self.patched.lock().unwrap().push(request.body);
+        Ok(PatchInstanceReply::Ok { etag, body })
+    }
     async fn start_instance(&self, _cx: Cx, request: StartInstance) -> Result<StartInstanceReply, Problem> {
+        if !request.discard_snapshot && request.instance_id.as_str() == "standing-by" {
+            return Err(Problem::new(ProblemCode::HasSnapshot, "it has a snapshot"));
+        }
         let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
         Ok(StartInstanceReply::Ok { etag, body })
     }
@@ -192,6 +204,15 @@ impl InstancesApi for Service {
     async fn resume_instance(&self, _cx: Cx, request: ResumeInstance) -> Result<ResumeInstanceReply, Problem> {
         let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
         Ok(ResumeInstanceReply::Ok { etag, body })
+    }
+    async fn standby_instance(&self, _cx: Cx, request: StandbyInstance) -> Result<StandbyInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        let body = types::Instance { state: InstanceState::Standby, has_snapshot: true, ready: false, ..body };
+        Ok(StandbyInstanceReply::Ok { etag, body })
+    }
+    async fn restore_instance(&self, _cx: Cx, request: RestoreInstance) -> Result<RestoreInstanceReply, Problem> {
+        let (etag, body) = acted(&request.instance_id, request.if_match.as_ref())?;
+        Ok(RestoreInstanceReply::Ok { etag, body })
     }
     async fn wait_for_instance(&self, _cx: Cx, request: WaitForInstance) -> Result<WaitForInstanceReply, Problem> {
         let instance = instance(request.instance_id.as_str(), 3);

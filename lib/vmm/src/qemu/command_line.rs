@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use dataplane_agent::AGENT_PORT_NAME;
 use serde_json::{Value, json};
 
-use crate::{DiskSpec, Launch, VmmError};
+use super::resize::{self, MEMORY_DEVICE};
+use crate::{DiskSpec, Launch, Purpose, VmSpec, VmmError};
 
 /// Slots for devices; those that are free can be filled while the guest runs.
 const ROOT_PORTS: usize = 16;
 /// Serial bus, balloon, random numbers and network come first.
 const FIRST_DISK: usize = 4;
+/// Where memory that can grow is, behind all others: a machine without it is not changed by that.
+const GROWTH_PORT: usize = ROOT_PORTS;
 /// What QEMU takes of a disk's serial; the rest it would cut off in silence.
 const MAX_SERIAL: usize = 20;
 
@@ -68,18 +71,22 @@ pub(super) struct Descriptors {
 /// The arguments for a launch.
 ///
 /// # Errors
-/// [`VmmError::Host`] for a disk that cannot be described: its path is no UTF-8, or its serial too long.
+/// [`VmmError::Host`] for a disk that cannot be described: its path is no UTF-8, or its serial too long;
+/// [`VmmError::Unsupported`] for memory in a file that is to grow.
 pub(super) fn arguments(
     launch: &Launch,
     machine: &str,
     accelerator: Accelerator,
     descriptors: Descriptors,
 ) -> Result<Vec<OsString>, VmmError> {
+    if launch.spec.memory_file.is_some() && launch.spec.max.memory > launch.spec.boot.memory {
+        return Err(VmmError::Unsupported("grow memory that lies in a file"));
+    }
     let mut line = CommandLine::default();
     line.machine(launch, machine, accelerator);
     line.monitors(&Sockets::below(&launch.run_dir), descriptors.console);
     line.payload(launch);
-    line.fixed_devices(&Sockets::below(&launch.run_dir).agent);
+    line.fixed_devices(launch);
     for (index, disk) in launch.spec.disks.iter().enumerate() {
         line.disk(disk, FIRST_DISK + index)?;
     }
@@ -119,7 +126,8 @@ impl CommandLine {
         self.flag("-nodefaults");
         self.flag("-no-user-config");
         self.add("-display", "none");
-        self.add("-machine", format!("{machine},usb=off,smbus=off,vmport=off"));
+        let memory = if spec.memory_file.is_some() { ",memory-backend=ram" } else { "" };
+        self.add("-machine", format!("{machine},usb=off,smbus=off,vmport=off{memory}"));
         let (accelerator, cpu) = match accelerator {
             Accelerator::Kvm => ("kvm", "host"),
             // Without a bound the cache of translated code grows far beyond what a small guest needs.
@@ -127,13 +135,44 @@ impl CommandLine {
         };
         self.add("-accel", accelerator);
         self.add("-cpu", cpu);
-        self.add("-smp", spec.boot.vcpus.to_string());
-        self.add("-m", format!("{}M", spec.boot.memory.0));
+        self.sizes(spec);
         self.add("-uuid", spec.uuid.to_string());
         // The process outlives its guest, and each way in which a guest ends leaves another trace: a poweroff and a
         // reset their reason in the event file, a panic a state of its own.
         self.add("-action", "reboot=shutdown,shutdown=pause,panic=pause");
         self.flag("-S");
+        if launch.purpose == Purpose::Restore {
+            self.add("-incoming", "defer");
+        }
+    }
+
+    /// What the machine boots with, and room for what it may grow to. A restored machine begins with the same: what was
+    /// plugged in later is in the snapshot, or is plugged in before it is loaded.
+    fn sizes(&mut self, spec: &VmSpec) {
+        let (vcpus, memory) = (spec.boot.vcpus, spec.boot.memory.0);
+        let most = spec.max.vcpus;
+        self.add(
+            "-smp",
+            match most > vcpus {
+                true => format!("{vcpus},sockets=1,cores={most},threads=1,maxcpus={most}"),
+                false => vcpus.to_string(),
+            },
+        );
+        self.add(
+            "-m",
+            match resize::room(spec) {
+                0 => format!("{memory}M"),
+                room => format!("size={memory}M,maxmem={}M", memory + room),
+            },
+        );
+        if let Some(file) = &spec.memory_file {
+            self.add_path(
+                "-object",
+                &format!("memory-backend-file,id=ram,size={memory}M,share=on,mem-path="),
+                file,
+                "",
+            );
+        }
     }
 
     fn monitors(&mut self, sockets: &Sockets, console: RawFd) {
@@ -155,7 +194,8 @@ impl CommandLine {
         self.add("-append", launch.spec.cmdline.as_str());
     }
 
-    fn fixed_devices(&mut self, agent: &Path) {
+    fn fixed_devices(&mut self, launch: &Launch) {
+        let agent = &Sockets::below(&launch.run_dir).agent;
         for port in 0..ROOT_PORTS {
             let slot = port + 1;
             self.add("-device", format!("pcie-root-port,id=rp{port},chassis={slot},slot={slot},bus=pcie.0"));
@@ -164,10 +204,28 @@ impl CommandLine {
         self.add("-device", "virtio-serial-pci,id=serial,bus=rp0");
         let port = format!("virtserialport,id=agent-port,bus=serial.0,chardev=agent,name={AGENT_PORT_NAME}");
         self.add("-device", port);
-        self.add("-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on,deflate-on-oom=on,bus=rp1");
+        // A page given back would become a hole in a memory file, whose space is promised to the guest.
+        let reporting = if launch.spec.memory_file.is_some() { "off" } else { "on" };
+        let balloon =
+            format!("virtio-balloon-pci,id=balloon,free-page-reporting={reporting},deflate-on-oom=on,bus=rp1");
+        self.add("-device", balloon);
         self.add("-object", "rng-random,id=urandom,filename=/dev/urandom");
         self.add("-device", "virtio-rng-pci,id=rng,rng=urandom,bus=rp2");
         self.add("-device", "pvpanic-pci,id=pvpanic");
+        self.growth(resize::room(&launch.spec));
+    }
+
+    /// Memory that is there and not the guest's before it is asked to take it.
+    fn growth(&mut self, room: u64) {
+        if room == 0 {
+            return;
+        }
+        let slot = GROWTH_PORT + 1;
+        self.add("-device", format!("pcie-root-port,id=rp{GROWTH_PORT},chassis={slot},slot={slot},bus=pcie.0"));
+        self.add("-object", format!("memory-backend-ram,id=growth,size={room}M"));
+        let block = resize::MEMORY_BLOCK;
+        let of = format!("memdev=growth,block-size={block}M,requested-size=0,bus=rp{GROWTH_PORT}");
+        self.add("-device", format!("virtio-mem-pci,id={MEMORY_DEVICE},{of}"));
     }
 
     fn disk(&mut self, disk: &DiskSpec, port: usize) -> Result<(), VmmError> {

@@ -1,7 +1,7 @@
 //! One QEMU process.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command_line::Sockets;
 use super::events::Events;
-use super::qmp::{Command, Monitor};
-use crate::process::{Watched, check_peer};
-use crate::{Launch, Sizes, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
+use super::migration::Migration;
+use super::qmp::{Command, Monitor, Signs};
+use super::{resize, snapshot};
+use crate::process::{Log, Watched, check_peer};
+use crate::{Launch, Sizes, VmEvent, VmHandle, VmSpec, VmState, VmmError, VmmProcess, event_log};
 
 const STATUS: Command = Command::new("query-status", 5);
 const CONT: Command = Command::new("cont", 30);
@@ -42,14 +44,18 @@ pub(super) enum RunState {
     Shutdown,
     GuestPanicked,
     InternalError,
+    /// Waiting for a snapshot, or reading it.
+    #[serde(rename = "inmigrate")]
+    Incoming,
     /// Everything in which the machine is there and does not run.
     #[serde(other)]
     Paused,
 }
 
+/// What `query-status` says.
 #[derive(Debug, Deserialize)]
-struct Status {
-    status: RunState,
+pub(super) struct Status {
+    pub(super) status: RunState,
 }
 
 /// The run state that a monitor reports.
@@ -60,6 +66,8 @@ pub(super) async fn run_state(monitor: &Monitor) -> Result<RunState, VmmError> {
 /// Drives one process. Holds no lock over a call: the monitor's task serialises them.
 #[derive(Debug)]
 pub(super) struct Handle {
+    spec: VmSpec,
+    vmm_log: PathBuf,
     sockets: Sockets,
     process: Watched,
     monitor: Monitor,
@@ -71,7 +79,12 @@ impl Handle {
         let sockets = Sockets::below(&launch.run_dir);
         let monitor = Monitor::new(sockets.clone(), &process);
         let events = event_log::follow(&launch.events, process.clone(), Events::default());
-        Self { sockets, process, monitor, events: Mutex::new(Some(events)) }
+        let (spec, vmm_log) = (launch.spec.clone(), launch.vmm_log.clone());
+        Self { spec, vmm_log, sockets, process, monitor, events: Mutex::new(Some(events)) }
+    }
+
+    fn migration(&self) -> Migration<'_> {
+        Migration { monitor: &self.monitor, process: &self.process, spec: &self.spec }
     }
 
     async fn run(&self) -> Result<(), VmmError> {
@@ -87,7 +100,8 @@ impl Handle {
         let before = *signs.borrow();
         self.run().await?;
         let asked = {
-            let first = timeout(FIRMWARE_GRACE, signs.wait_for(|now| *now != before)).await;
+            let from_inside = |now: &Signs| (now.resets, now.agents) != (before.resets, before.agents);
+            let first = timeout(FIRMWARE_GRACE, signs.wait_for(from_inside)).await;
             matches!(first, Ok(Ok(now)) if now.resets != before.resets)
         };
         if asked {
@@ -126,6 +140,7 @@ impl VmHandle for Handle {
 
     async fn state(&self) -> Result<VmState, VmmError> {
         Ok(match run_state(&self.monitor).await? {
+            RunState::Incoming => VmState::Empty,
             RunState::Prelaunch => VmState::Created,
             RunState::Running => VmState::Running,
             RunState::Paused => VmState::Paused,
@@ -135,7 +150,15 @@ impl VmHandle for Handle {
 
     /// The command line has made the machine: what is left is to see that it is there.
     async fn create(&self) -> Result<(), VmmError> {
-        run_state(&self.monitor).await.map(drop)
+        match run_state(&self.monitor).await? {
+            state @ RunState::Incoming => Err(refused("create", state)),
+            RunState::Prelaunch
+            | RunState::Running
+            | RunState::Paused
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError => Ok(()),
+        }
     }
 
     async fn boot(&self) -> Result<(), VmmError> {
@@ -143,7 +166,7 @@ impl VmHandle for Handle {
             RunState::Running => Ok(()),
             RunState::Prelaunch => self.run().await,
             RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError => self.boot_again().await,
-            RunState::Paused => Err(VmmError::Refused { call: "cont", message: "the machine is paused".into() }),
+            state @ (RunState::Paused | RunState::Incoming) => Err(refused("cont", state)),
         }
     }
 
@@ -151,9 +174,11 @@ impl VmHandle for Handle {
         match run_state(&self.monitor).await? {
             RunState::Paused => Ok(()),
             RunState::Running => self.monitor.execute(HALT, Value::Null).await.map(drop),
-            state @ (RunState::Prelaunch | RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError) => {
-                Err(VmmError::Refused { call: "stop", message: format!("the machine is {state:?}") })
-            }
+            state @ (RunState::Prelaunch
+            | RunState::Incoming
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError) => Err(refused("stop", state)),
         }
     }
 
@@ -161,23 +186,76 @@ impl VmHandle for Handle {
     async fn resume(&self) -> Result<(), VmmError> {
         match run_state(&self.monitor).await? {
             RunState::Running => Ok(()),
-            RunState::Paused => self.run().await,
-            state @ (RunState::Prelaunch | RunState::Shutdown | RunState::GuestPanicked | RunState::InternalError) => {
-                Err(VmmError::Refused { call: "cont", message: format!("the machine is {state:?}") })
+            RunState::Paused => {
+                self.migration().call_off().await?;
+                self.run().await
             }
+            state @ (RunState::Prelaunch
+            | RunState::Incoming
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError) => Err(refused("cont", state)),
         }
     }
 
-    async fn snapshot(&self, _: &Path) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported("take snapshots"))
+    async fn snapshot(&self, directory: &Path) -> Result<(), VmmError> {
+        let migration = self.migration();
+        migration.call_off().await?;
+        match run_state(&self.monitor).await? {
+            RunState::Paused => {}
+            state @ (RunState::Prelaunch
+            | RunState::Incoming
+            | RunState::Running
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError) => return Err(refused("migrate", state)),
+        }
+        let to = directory.to_owned();
+        let file = blocking(directory, move || snapshot::create(&to)).await?;
+        let lent = file.try_clone().map_err(|error| host("share", directory, error))?;
+        migration.write(lent).await?;
+        let processors = resize::plugged(&self.monitor).await?;
+        let to = directory.to_owned();
+        blocking(directory, move || snapshot::seal(&to, &file, processors)).await
     }
 
-    async fn restore(&self, _: &Path) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported("restore snapshots"))
+    async fn restore(&self, directory: &Path) -> Result<(), VmmError> {
+        match run_state(&self.monitor).await? {
+            RunState::Incoming => {}
+            state @ (RunState::Prelaunch
+            | RunState::Running
+            | RunState::Paused
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError) => return Err(refused("migrate-incoming", state)),
+        }
+        let from = directory.to_owned();
+        let stream = blocking(directory, move || snapshot::open(&from)).await?;
+        resize::plug(&self.monitor, &stream.processors).await?;
+        let vmm_log = Log::open(&self.vmm_log)?;
+        let read = self.migration().read(stream.file, &vmm_log).await;
+        read.map_err(|error| match (error, self.process.ended()) {
+            (VmmError::Refused { message, .. }, Some(_)) => snapshot::unusable(directory)(&message),
+            (error, _) => error,
+        })
     }
 
-    async fn resize(&self, _: Sizes) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported("resize a VM"))
+    async fn resize(&self, wanted: Sizes) -> Result<(), VmmError> {
+        let VmSpec { boot, max, .. } = &self.spec;
+        let within =
+            (boot.vcpus..=max.vcpus).contains(&wanted.vcpus) && (boot.memory..=max.memory).contains(&wanted.memory);
+        if !within {
+            let message = format!("{wanted:?} is not between {boot:?} and {max:?}");
+            return Err(VmmError::Refused { call: "resize", message });
+        }
+        if max.memory > boot.memory {
+            resize::set_growth(&self.monitor, wanted.memory.0 - boot.memory.0).await?;
+        }
+        if max.vcpus > boot.vcpus {
+            let vcpus = usize::try_from(wanted.vcpus).unwrap_or(usize::MAX);
+            resize::set_processors(&self.monitor, vcpus).await?;
+        }
+        Ok(())
     }
 
     async fn connect_agent(&self) -> Result<UnixStream, VmmError> {
@@ -214,4 +292,21 @@ impl VmHandle for Handle {
     fn events(&self) -> Option<mpsc::Receiver<VmEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn refused(call: &'static str, state: RunState) -> VmmError {
+    VmmError::Refused { call, message: format!("the machine is {state:?}") }
+}
+
+fn host(act: &'static str, path: &Path, source: io::Error) -> VmmError {
+    VmmError::Host { act, path: path.to_owned(), source }
+}
+
+/// Work on files, on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    directory: &Path,
+    work: impl FnOnce() -> Result<T, VmmError> + Send + 'static,
+) -> Result<T, VmmError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(host("work in", directory, error.into())))
 }

@@ -2,15 +2,17 @@
 //!
 //! Invariant: a task owns the connection and reads it all the time, so that events (which are taken from the event
 //! file, not from here) never pile up in QEMU. A connection without a greeting is somebody else's: then the second
-//! monitor is tried.
+//! monitor is tried. A file that is lent to QEMU goes over that connection too, with the command that names it.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -43,21 +45,25 @@ impl Command {
 
 const CAPABILITIES: Command = Command::new("qmp_capabilities", 5);
 const SET_ACTION: Command = Command::new("set-action", 5);
+const GETFD: Command = Command::new("getfd", 5);
 
 #[derive(Debug)]
 struct Exchange {
     command: Command,
     arguments: Value,
+    file: Option<OwnedFd>,
     answer: oneshot::Sender<Result<Value, VmmError>>,
 }
 
-/// What has come from inside the machine since the connection was made.
+/// What was heard of the machine since the connection was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Signs {
     /// It asked for a reset.
     pub(super) resets: u64,
     /// The guest's agent opened its port: the firmware's work is done.
     pub(super) agents: u64,
+    /// A migration came to another status.
+    pub(super) migrations: u64,
 }
 
 /// A handle on the task that owns the connection. Dropping the last one closes it.
@@ -89,9 +95,22 @@ impl Monitor {
     /// # Errors
     /// [`VmmError::Refused`] with QEMU's description, or that there was no answer.
     pub(super) async fn execute(&self, command: Command, arguments: Value) -> Result<Value, VmmError> {
+        self.exchange(command, arguments, None).await
+    }
+
+    /// Lends QEMU an open file, which the next command may call `fd:<name>`. That command takes it over; one that was
+    /// lent and not taken is closed by the next of the same name.
+    ///
+    /// # Errors
+    /// As [`Monitor::execute`].
+    pub(super) async fn lend(&self, name: &'static str, file: OwnedFd) -> Result<(), VmmError> {
+        self.exchange(GETFD, json!({"fdname": name}), Some(file)).await.map(drop)
+    }
+
+    async fn exchange(&self, command: Command, arguments: Value, file: Option<OwnedFd>) -> Result<Value, VmmError> {
         let (answer, waiting) = oneshot::channel();
         let ended = || unreachable(command, io::Error::other("the connection's task has ended"));
-        self.requests.send(Exchange { command, arguments, answer }).await.map_err(|_| ended())?;
+        self.requests.send(Exchange { command, arguments, file, answer }).await.map_err(|_| ended())?;
         waiting.await.map_err(|_| ended())?
     }
 
@@ -134,8 +153,8 @@ impl Client {
                     continue;
                 }
             };
-            let Some(Exchange { command, arguments, answer }) = exchange else { return };
-            let outcome = match timeout(command.deadline, self.execute(command, arguments)).await {
+            let Some(Exchange { command, arguments, file, answer }) = exchange else { return };
+            let outcome = match timeout(command.deadline, self.execute(command, arguments, file)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(VmmError::Timeout { call: command.name, seconds: command.deadline.as_secs() }),
             };
@@ -148,12 +167,12 @@ impl Client {
         }
     }
 
-    async fn execute(&mut self, command: Command, arguments: Value) -> Result<Value, VmmError> {
+    async fn execute(&mut self, command: Command, arguments: Value, file: Option<OwnedFd>) -> Result<Value, VmmError> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.connect().await.map_err(|error| unreachable(command, error))?,
         };
-        let outcome = session.execute(command, arguments).await;
+        let outcome = session.execute(command, arguments, file).await;
         self.session = Some(session);
         outcome
     }
@@ -170,9 +189,9 @@ impl Client {
         check_peer(&stream, &self.process)?;
         let mut session = Session { stream, buffer: Vec::new(), last_id: 0, watcher: self.watcher.clone() };
         while session.next().await?.get("QMP").is_none() {}
-        session.execute(CAPABILITIES, Value::Null).await.map_err(io::Error::other)?;
+        session.execute(CAPABILITIES, Value::Null, None).await.map_err(io::Error::other)?;
         // A daemon that died while it booted a guest again may have left this otherwise.
-        session.execute(SET_ACTION, json!({"reboot": "shutdown"})).await.map_err(io::Error::other)?;
+        session.execute(SET_ACTION, json!({"reboot": "shutdown"}), None).await.map_err(io::Error::other)?;
         Ok(session)
     }
 }
@@ -195,7 +214,7 @@ struct Session {
 }
 
 impl Session {
-    async fn execute(&mut self, command: Command, arguments: Value) -> Result<Value, VmmError> {
+    async fn execute(&mut self, command: Command, arguments: Value, file: Option<OwnedFd>) -> Result<Value, VmmError> {
         self.last_id += 1;
         let id = json!(self.last_id);
         let mut request = json!({"execute": command.name, "id": id});
@@ -203,7 +222,7 @@ impl Session {
             request["arguments"] = arguments;
         }
         let line = format!("{request}\n");
-        self.stream.write_all(line.as_bytes()).await.map_err(|error| unreachable(command, error))?;
+        self.send(line.as_bytes(), file).await.map_err(|error| unreachable(command, error))?;
         loop {
             let mut answer = self.next().await.map_err(|error| unreachable(command, error))?;
             if answer.get("id") != Some(&id) {
@@ -215,6 +234,22 @@ impl Session {
             let message = answer["error"]["desc"].as_str().unwrap_or("no reason given");
             return Err(VmmError::Refused { call: command.name, message: message.chars().take(MAX_MESSAGE).collect() });
         }
+    }
+
+    /// Sends a line; the file goes with its first byte.
+    async fn send(&mut self, line: &[u8], file: Option<OwnedFd>) -> io::Result<()> {
+        let Some(file) = file else { return self.stream.write_all(line).await };
+        let files = [file.as_fd()];
+        let sent = self.stream.async_io(Interest::WRITABLE, || {
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            Ok(sendmsg(&self.stream, &[IoSlice::new(line)], &mut ancillary, SendFlags::NOSIGNAL)?)
+        });
+        let sent = sent.await?;
+        self.stream.write_all(&line[sent..]).await
     }
 
     /// The next document. Cancel-safe: bytes that were read stay in the buffer.
@@ -243,6 +278,8 @@ impl Session {
             self.watcher.send_modify(|signs| signs.resets += 1);
         } else if event == "VSERPORT_CHANGE" && data["open"] == true {
             self.watcher.send_modify(|signs| signs.agents += 1);
+        } else if event == "MIGRATION" {
+            self.watcher.send_modify(|signs| signs.migrations += 1);
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Program {
     Exit(u8),
     /// Prints this word and stays until it is stopped.
     Say(&'static str),
+    /// Prints `count 1`, `count 2` and so on, each in a line, until it is stopped.
+    Count,
     /// Resets the machine.
     Reboot,
     /// Makes the kernel panic.
@@ -102,12 +104,16 @@ impl Kit {
         match (self, program) {
             (Self::Fake, Program::Exit(code)) => words(&["exit", &code.to_string()]),
             (Self::Fake, Program::Say(word)) => words(&["echo", word]),
+            (Self::Fake, Program::Count) => words(&["count"]),
             (Self::Fake, Program::Reboot) => words(&["reboot"]),
             (Self::Fake, Program::Panic) => words(&["panic"]),
             (Self::Real { .. }, Program::Exit(code)) => shell(&format!("exit {code}")),
             (Self::Real { .. }, Program::Say(word)) => {
                 // The program is the first process that it can see: without a trap it would ignore signals.
                 shell(&format!("trap 'exit 0' TERM; echo; echo {word}; while :; do sleep 1000 & wait $!; done"))
+            }
+            (Self::Real { .. }, Program::Count) => {
+                shell("trap 'exit 0' TERM; i=0; echo; while :; do i=$((i+1)); echo count $i; sleep 0.2 & wait $!; done")
             }
             // A program cannot call reboot(2) on the whole machine, but root can still pull its levers.
             (Self::Real { .. }, Program::Reboot) => shell("echo b > /proc/sysrq-trigger"),

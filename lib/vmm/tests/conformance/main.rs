@@ -10,4 +10,6 @@ mod guests;
 mod lifecycle;
 mod network;
 mod process;
+mod resize;
 mod rig;
+mod standby;

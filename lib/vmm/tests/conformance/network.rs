@@ -20,12 +20,21 @@ const GUEST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
 #[test]
 fn a_guest_is_reached_over_a_tap_that_the_vmm_did_not_make() {
+    in_namespace(reach_guest());
+}
+
+#[test]
+fn a_guest_is_reached_over_a_tap_that_was_made_anew_while_it_was_away() {
+    in_namespace(reach_restored_guest());
+}
+
+fn in_namespace(case: impl Future<Output = ()> + Send + 'static) {
     // A namespace belongs to a thread: this one has nothing else to do.
     let case = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("making a network namespace takes root");
         make_tap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(reach_guest());
+        runtime.block_on(case);
     });
     case.join().unwrap();
 }
@@ -44,8 +53,7 @@ fn ip(arguments: &[&str]) {
     assert!(done.success(), "ip {arguments:?}: {done}");
 }
 
-/// A closed port answers with a reset: frames go both ways. Over two boots, since the TAP outlives the guest.
-async fn reach_guest() {
+fn rig() -> Rig {
     let net = NetSpec { tap: TapName::of(GUEST), mac: Mac::of_guest(GUEST) };
     let guest = GuestNetwork {
         mac: net.mac.to_string(),
@@ -55,17 +63,45 @@ async fn reach_guest() {
         nameservers: Vec::new(),
         search: None,
     };
-    let mut rig = Rig::with_network(Program::Say("up"), Some((net, guest)));
+    Rig::with_network(Program::Say("up"), Some((net, guest)))
+}
+
+/// A closed port answers with a reset: frames go both ways. Simulated guests have no network: that their VMM takes the
+/// device is all there is to see.
+async fn answers(rig: &Rig) {
+    if !is_simulated() {
+        timeout(LIMIT, refused()).await.unwrap_or_else(|_| panic!("no answer\n{}", rig.story()));
+    }
+}
+
+/// Over two boots, since the TAP outlives the guest.
+async fn reach_guest() {
+    let mut rig = rig();
     for generation in 1..=2 {
         rig.launch.events = rig.path(&format!("events.{generation}.json"));
         let handle = rig.boot().await;
         rig.console_shows("up", generation).await;
-        // Simulated guests have no network: that their VMM takes the device is all there is to see.
-        if !is_simulated() {
-            timeout(LIMIT, refused()).await.unwrap_or_else(|_| panic!("no answer\n{}", rig.story()));
-        }
+        answers(&rig).await;
         handle.quit().await.unwrap();
     }
+}
+
+/// A TAP does not outlive a host's reboot, a standby does.
+async fn reach_restored_guest() {
+    let mut rig = rig();
+    let handle = rig.boot().await;
+    rig.console_shows("up", 1).await;
+    answers(&rig).await;
+    let directory = rig.snapshot_directory("snapshot");
+    handle.pause().await.unwrap();
+    handle.snapshot(&directory).await.unwrap();
+    handle.quit().await.unwrap();
+    ip(&["link", "delete", TapName::of(GUEST).as_str()]);
+    make_tap();
+    let handle = rig.restore(&directory).await;
+    handle.resume().await.unwrap();
+    answers(&rig).await;
+    handle.quit().await.unwrap();
 }
 
 async fn refused() {

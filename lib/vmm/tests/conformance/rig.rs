@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::guests::{Kit, Program};
 
-const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(128) };
+pub(crate) const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(128) };
 
 /// How long anything may take: a real guest under software emulation on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -97,6 +97,42 @@ impl Rig {
         handle
     }
 
+    /// Puts the guest's memory into a file of its own, where the VMM can do that.
+    #[must_use]
+    pub(crate) fn use_memory_file(&mut self) -> bool {
+        let can = self.vmm.capabilities().memory_file;
+        if can {
+            let path = self.path("memory");
+            let file = std::fs::File::create(&path).unwrap();
+            nix::fcntl::posix_fallocate(&file, 0, i64::try_from(self.launch.spec.max.memory.bytes()).unwrap()).unwrap();
+            self.launch.spec.memory_file = Some(path);
+        }
+        can
+    }
+
+    /// An empty directory for a snapshot.
+    pub(crate) fn snapshot_directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// Starts a VMM of the next generation and restores a snapshot in it.
+    pub(crate) async fn restore(&mut self, snapshot: &Path) -> Arc<dyn VmHandle> {
+        let handle = self.spawn_for_restore().await;
+        let restored = handle.restore(snapshot).await;
+        restored.unwrap_or_else(|error| panic!("restore: {error:?}\n{}", self.story()));
+        handle
+    }
+
+    /// Starts a VMM of the next generation that waits for a snapshot.
+    pub(crate) async fn spawn_for_restore(&mut self) -> Arc<dyn VmHandle> {
+        let generation = self.processes.lock().unwrap().len() + 1;
+        self.launch.purpose = Purpose::Restore;
+        self.launch.events = self.path(&format!("events.{generation}.json"));
+        self.spawn().await
+    }
+
     /// Takes up the process of a handle that is gone.
     pub(crate) async fn adopt(&self, process: &VmmProcess) -> Option<Arc<dyn VmHandle>> {
         self.vmm.adopt(&self.launch, process).await.unwrap()
@@ -138,6 +174,30 @@ impl Rig {
         };
         let seen = timeout(LIMIT, wait).await;
         seen.unwrap_or_else(|_| panic!("the console never showed {line:?} {times} times\n{}", self.story()));
+    }
+
+    /// How far a guest has counted on its console, which must not have missed or repeated a number. The last line may
+    /// still be in the writing.
+    pub(crate) fn counted(&self) -> u64 {
+        let serial = self.serial();
+        let whole = serial.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let numbers = whole.lines().filter_map(|line| line.trim_end().strip_prefix("count ")?.parse().ok());
+        let mut last = 0;
+        for number in numbers {
+            assert_eq!(number, last + 1, "the guest did not go on where it stopped\n{}", self.story());
+            last = number;
+        }
+        last
+    }
+
+    /// Waits until the guest has counted so far.
+    pub(crate) async fn counts_to(&self, number: u64) {
+        let wait = async {
+            while self.counted() < number {
+                sleep(RETRY).await;
+            }
+        };
+        timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("it never counted to {number}\n{}", self.story()));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

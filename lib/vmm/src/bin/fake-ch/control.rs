@@ -2,6 +2,10 @@
 //!
 //! `hang CALL` (no answer until the line is gone), `crash CALL` (SIGKILL), `refuse CALL` (500), `garbage CALL` (an answer
 //! that is no JSON). CALL is as in the URL: `vm.boot`. A test that wants it starts its own symlink to this binary.
+//!
+//! In the middle of `vm.snapshot` and `vm.restore`: `fail CALL` (an error), `die CALL` (SIGKILL). Of `vm.snapshot` only:
+//! `full CALL` (the disk is full: what is written is cut short, and the real VMM notices that for the memory alone),
+//! `truncate CALL` (the memory is cut short, unnoticed), `busy CALL` (memory is still being filled in).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,6 +29,30 @@ pub(crate) enum Order {
     Garbage,
 }
 
+/// What goes wrong in the middle of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Fail,
+    Die,
+    Full,
+    Truncate,
+    Busy,
+}
+
+const FAULTS: [(&str, Fault); 5] = [
+    ("fail", Fault::Fail),
+    ("die", Fault::Die),
+    ("full", Fault::Full),
+    ("truncate", Fault::Truncate),
+    ("busy", Fault::Busy),
+];
+
+/// Ends this process as a crash would.
+pub(crate) fn die() {
+    // Cannot return: SIGKILL is not to be caught.
+    let _killed = raise(Signal::SIGKILL);
+}
+
 impl Control {
     pub(crate) fn beside(program: &Path) -> Self {
         let mut path = OsString::from(program);
@@ -38,8 +66,7 @@ impl Control {
             std::thread::sleep(LOOK_AGAIN);
         }
         if self.says("crash", call) {
-            // Cannot return: SIGKILL is not to be caught.
-            let _killed = raise(Signal::SIGKILL);
+            die();
         }
         if self.says("refuse", call) {
             Order::Refuse
@@ -48,6 +75,11 @@ impl Control {
         } else {
             Order::Behave
         }
+    }
+
+    /// What is to go wrong in the middle of a call.
+    pub(crate) fn fault(&self, call: &str) -> Option<Fault> {
+        FAULTS.into_iter().find(|(verb, _)| self.says(verb, call)).map(|(_, fault)| fault)
     }
 
     fn says(&self, verb: &str, call: &str) -> bool {

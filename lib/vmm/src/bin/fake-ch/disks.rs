@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use dataplane_agent::{CONFIG_DISK_SERIAL, GuestConfig, MAX_CONFIG_BYTES};
+use dataplane_agent::{CONFIG_DISK_SERIAL, GuestConfig, MAX_CONFIG_BYTES, WRITABLE_DISK_SERIAL};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
@@ -16,23 +16,36 @@ const LOCKED_BYTES: i64 = 4096;
 /// Open disks; dropping them drops their locks.
 #[derive(Debug)]
 pub(crate) struct Disks {
-    _files: Vec<File>,
+    files: Vec<(Disk, File)>,
     /// The guest's configuration, when one disk holds one.
     pub(crate) guest: Option<GuestConfig>,
 }
 
-/// Opens all, then locks all, as the real VMM does.
+impl Disks {
+    /// The one that the guest writes to.
+    pub(crate) fn writable(&self) -> Option<&File> {
+        let is_writable = |disk: &Disk| !disk.readonly && disk.serial.as_deref() == Some(WRITABLE_DISK_SERIAL);
+        self.files.iter().find(|(disk, _)| is_writable(disk)).map(|(_, file)| file)
+    }
+
+    /// Locks all of them.
+    ///
+    /// # Errors
+    /// The real VMM's chain of messages.
+    pub(crate) fn lock(&self) -> Result<(), Vec<String>> {
+        self.files.iter().try_for_each(|(disk, file)| lock(disk, file))
+    }
+}
+
+/// Opens all; the real VMM locks them as a second step.
 ///
 /// # Errors
 /// The real VMM's chain of messages.
 pub(crate) fn open(disks: &[Disk]) -> Result<Disks, Vec<String>> {
-    let files = disks.iter().map(open_one).collect::<Result<Vec<_>, _>>()?;
-    for (disk, file) in disks.iter().zip(&files) {
-        lock(disk, file)?;
-    }
+    let files = disks.iter().map(|disk| Ok((disk.clone(), open_one(disk)?))).collect::<Result<_, Vec<_>>>()?;
     let config = disks.iter().find(|disk| disk.serial.as_deref() == Some(CONFIG_DISK_SERIAL));
     let guest = config.and_then(|disk| read_config(&disk.path).ok());
-    Ok(Disks { _files: files, guest })
+    Ok(Disks { files, guest })
 }
 
 fn open_one(disk: &Disk) -> Result<File, Vec<String>> {

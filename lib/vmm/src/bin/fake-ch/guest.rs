@@ -1,17 +1,28 @@
-//! The simulated guest: a console line, a program, and an agent that answers on the vsock socket.
+//! The simulated guest: a console line, a program, an agent, and a memory that goes through snapshots.
+//!
+//! It marks its writable disk whenever it begins to run, and remembers the mark. A guest that goes on from an image and
+//! finds another mark, or whose image is not the one that its devices were saved with, panics: a real one would corrupt
+//! its file system or crash.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataplane_agent::{Decoder, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION, encode};
+use dataplane_agent::{ExitStatus, GuestMessage};
 
+use crate::agent;
 use crate::config::VmConfig;
 use crate::disks::Disks;
+use crate::memory::{Memory, host_clock};
 use crate::program;
 use crate::vsock::Vsock;
+
+/// Where on the disk the mark lies: in the sector before an ext4 superblock, which nobody uses.
+const MARK_OFFSET: u64 = 504;
 
 /// How a guest surprises its VMM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +32,39 @@ pub(crate) enum Outcome {
     Panic,
 }
 
-/// A running guest. Dropping it is pulling the plug.
+/// Tells the VMM.
+pub(crate) type Report = Arc<dyn Fn(Outcome) + Send + Sync>;
+
+/// What the VMM offers to its guest at the moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Offered {
+    pub(crate) vcpus: u32,
+    pub(crate) memory_bytes: u64,
+}
+
+/// What a guest goes on from.
 #[derive(Debug)]
+pub(crate) struct Past {
+    /// What was found in the image.
+    pub(crate) memory: Option<Memory>,
+    /// The mark that the devices were saved with.
+    pub(crate) mark: u64,
+}
+
+/// A guest that runs or is paused. Dropping it is pulling the plug.
 pub(crate) struct Guest {
     shared: Arc<Shared>,
+    report: Report,
+    /// The file that is its memory, when it lies in one.
+    image: Option<File>,
+    disks: Disks,
     _vsock: Option<Vsock>,
-    _disks: Disks,
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 /// What the guest's threads share.
@@ -37,48 +75,156 @@ pub(crate) struct Shared {
     console: bool,
 }
 
+/// What is true of it now.
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
+    pub(crate) memory: Memory,
     paused: bool,
     /// The plug is pulled.
     gone: bool,
-    /// The kernel has panicked: nothing answers any more.
-    dead: bool,
     /// When a stop was asked for, and until when the program may take.
-    kill_at: Option<Instant>,
-    exit: Option<ExitStatus>,
-    recorded: bool,
-    clients: Vec<UnixStream>,
+    pub(crate) kill_at: Option<Instant>,
+    pub(crate) clock: Clock,
+    pub(crate) offered: Offered,
+    pub(crate) clients: Vec<UnixStream>,
+}
+
+/// The guest's clock: the host's with an error, or standing still until a restored guest is resumed.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    error_ns: i64,
+    stands_at: Option<u64>,
+}
+
+impl Clock {
+    pub(crate) fn now(&self) -> u64 {
+        self.stands_at.unwrap_or_else(|| host_clock().saturating_add_signed(self.error_ns))
+    }
+
+    pub(crate) fn set(&mut self, unix_ns: u64) {
+        self.error_ns = unix_ns.wrapping_sub(host_clock()).cast_signed();
+    }
+
+    /// From here on it is late by the time that the guest was away.
+    fn go_on(&mut self) {
+        if let Some(stood_at) = self.stands_at.take() {
+            self.set(stood_at);
+        }
+    }
 }
 
 impl Guest {
-    /// Starts one; `report` is told what it does to its VMM.
+    /// Starts one.
     ///
     /// # Errors
     /// The chain of messages of a device that cannot be made.
-    pub(crate) fn start(
-        config: &VmConfig,
-        disks: Disks,
-        report: Box<dyn Fn(Outcome) + Send>,
-    ) -> Result<Self, Vec<String>> {
-        let console = config.parsed.serial.as_ref().is_some_and(|serial| serial.mode == "Tty");
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), console });
-        let vsock = config.parsed.vsock.as_ref().map(|vsock| Vsock::bind(&vsock.socket, Arc::clone(&shared)));
-        let vsock = vsock.transpose()?;
+    pub(crate) fn boot(config: &VmConfig, disks: Disks, report: Report) -> Result<Self, Vec<String>> {
         let argv = disks.guest.as_ref().map(|guest| guest.argv.clone()).unwrap_or_default();
-        thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || program::run(&shared, &argv, &report)
-        });
-        Ok(Self { shared, _vsock: vsock, _disks: disks })
+        let memory = Memory { argv, online: config.offered().vcpus, ..Memory::default() };
+        let guest = Self::build(config, disks, State { memory, ..State::default() }, report)?;
+        guest.begin_to_run();
+        guest.run();
+        Ok(guest)
+    }
+
+    /// Goes on with one, paused.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`].
+    pub(crate) fn restore(config: &VmConfig, disks: Disks, past: Past, report: Report) -> Result<Self, Vec<String>> {
+        let fits = past.memory.as_ref().is_some_and(|memory| memory.mark == past.mark);
+        let mut memory = past.memory.unwrap_or_default();
+        if !fits {
+            // Nothing sensible will come of this, but the VMM cannot know.
+            memory.mark = u64::MAX;
+        }
+        let kill_at = memory.kill_in_ms.map(|left| Instant::now() + Duration::from_millis(left));
+        let clock = Clock { error_ns: 0, stands_at: Some(memory.clock_ns) };
+        let guest =
+            Self::build(config, disks, State { memory, paused: true, kill_at, clock, ..State::default() }, report)?;
+        guest.run();
+        Ok(guest)
+    }
+
+    fn build(config: &VmConfig, disks: Disks, state: State, report: Report) -> Result<Self, Vec<String>> {
+        let console = config.parsed.serial.as_ref().is_some_and(|serial| serial.mode == "Tty");
+        let state = State { offered: config.offered(), ..state };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), console });
+        let vsock = config.parsed.vsock.as_ref().map(|vsock| Vsock::bind(&vsock.socket, Arc::clone(&shared)));
+        let image = config.open_memory_file()?;
+        Ok(Self { shared, report, image, disks, _vsock: vsock.transpose()? })
+    }
+
+    fn run(&self) {
+        let (shared, report) = (Arc::clone(&self.shared), Arc::clone(&self.report));
+        thread::spawn(move || program::run(&shared, &*report));
     }
 
     pub(crate) fn is_paused(&self) -> bool {
         self.shared.lock().paused
     }
 
-    pub(crate) fn set_paused(&self, paused: bool) {
-        self.shared.change(|state| state.paused = paused);
+    pub(crate) fn pause(&self) {
+        self.shared.change(|state| state.paused = true);
+        self.write_through();
+    }
+
+    pub(crate) fn resume(&self) {
+        if !self.finds_its_disk() {
+            self.shared.print("fake-guest: panic: my memory, my devices and my disk are not of one moment");
+            self.shared.change(|state| state.memory.dead = true);
+            (self.report)(Outcome::Panic);
+        }
+        self.begin_to_run();
+        self.shared.change(|state| {
+            state.clock.go_on();
+            state.paused = false;
+        });
+    }
+
+    pub(crate) fn offer(&self, offered: Offered) {
+        self.shared.change(|state| {
+            state.offered = offered;
+            // What is taken away goes by itself; what is given has to be taken into use.
+            state.memory.online = state.memory.online.min(offered.vcpus);
+        });
+    }
+
+    /// Its memory as it is now.
+    pub(crate) fn memory(&self) -> Memory {
+        let state = self.shared.lock();
+        let left = state.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let kill_in_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        Memory { kill_in_ms, clock_ns: state.clock.now(), ..state.memory.clone() }
+    }
+
+    /// From here on no earlier image fits its disk.
+    fn begin_to_run(&self) {
+        let mark = host_clock();
+        if let Some(disk) = self.disks.writable() {
+            // A disk that takes nothing keeps its old mark, and is found out.
+            let _full = disk.write_all_at(&mark.to_le_bytes(), MARK_OFFSET);
+        }
+        self.shared.change(|state| state.memory.mark = mark);
+        self.write_through();
+    }
+
+    fn finds_its_disk(&self) -> bool {
+        let mut mark = [0; 8];
+        let read = self.disks.writable().map(|disk| disk.read_exact_at(&mut mark, MARK_OFFSET));
+        let remembered = self.shared.lock().memory.mark;
+        match read {
+            Some(read) => read.is_ok() && u64::from_le_bytes(mark) == remembered,
+            None => remembered != u64::MAX,
+        }
+    }
+
+    /// Memory that is a file is always there; here, whenever it matters.
+    fn write_through(&self) {
+        if let Some(image) = &self.image {
+            // As a real guest, it would not notice.
+            let _lost = self.memory().store(image);
+        }
     }
 }
 
@@ -99,11 +245,11 @@ impl Drop for Guest {
 pub(crate) struct Gone;
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
@@ -118,7 +264,11 @@ impl Shared {
     }
 
     /// Waits until `done` says something, or for `limit`; a paused guest does neither.
-    fn wait<T>(&self, limit: Option<Duration>, done: impl Fn(&State) -> Option<T>) -> Result<Option<T>, Gone> {
+    fn wait<T>(
+        &self,
+        limit: Option<Duration>,
+        mut done: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<Option<T>, Gone> {
         let end = limit.map(|limit| Instant::now() + limit);
         let mut state = self.lock();
         loop {
@@ -126,7 +276,7 @@ impl Shared {
                 return Err(Gone);
             }
             if !state.paused {
-                if let Some(value) = done(&state) {
+                if let Some(value) = done(&mut state) {
                     return Ok(Some(value));
                 }
                 if end.is_some_and(|end| Instant::now() >= end) {
@@ -138,6 +288,17 @@ impl Shared {
             let left = left.max(Duration::from_millis(10));
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// One step of the program, as soon as it may run: a pause comes before it or behind it, never within.
+    pub(crate) fn step<T>(&self, mut step: impl FnMut(&mut Memory) -> T) -> Result<T, Gone> {
+        let alive = |state: &mut State| (!state.memory.dead).then(|| step(&mut state.memory));
+        self.wait(None, alive)?.ok_or(Gone)
+    }
+
+    /// Whether the guest's agent hears what comes in; waits while it is paused.
+    pub(crate) fn is_heard(&self) -> bool {
+        matches!(self.wait(None, |state| Some(!state.memory.dead)), Ok(Some(true)))
     }
 
     /// Whether a stop was asked for within the limit; when it was, the time of the kill.
@@ -152,65 +313,19 @@ impl Shared {
 
     /// Tells the host how the program ended, and waits until the host has written it down.
     pub(crate) fn exit(&self, status: ExitStatus) -> Result<(), Gone> {
-        self.change(|state| {
-            state.exit = Some(status);
-            let message = GuestMessage::Exited { status, reason: None };
-            state.clients.retain(|client| send(client, &message).is_ok());
-        });
-        self.wait(None, |state| state.recorded.then_some(())).map(drop)
+        self.wait(None, |state| {
+            if state.memory.exit.is_none() {
+                state.memory.exit = Some(status);
+                let message = GuestMessage::Exited { status, reason: None };
+                state.clients.retain(|client| agent::send(client, &message).is_ok());
+            }
+            Some(())
+        })?;
+        self.wait(None, |state| state.memory.recorded.then_some(())).map(drop)
     }
 
     /// The kernel has panicked.
     pub(crate) fn die(&self) {
-        self.change(|state| state.dead = true);
+        self.change(|state| state.memory.dead = true);
     }
-
-    /// Serves one connection to the agent until either side goes.
-    pub(crate) fn serve_agent(&self, stream: &UnixStream) -> std::io::Result<()> {
-        let mut decoder = Decoder::default();
-        let mut buffer = [0; 4096];
-        loop {
-            let count = std::io::Read::read(&mut &*stream, &mut buffer)?;
-            if count == 0 {
-                return Ok(());
-            }
-            decoder.push(&buffer[..count]);
-            while let Some((number, payload)) = decoder.next_frame() {
-                if number == 0
-                    && let Ok(message) = serde_json::from_slice(&payload)
-                {
-                    if self.lock().dead || self.wait(None, |_| Some(())).is_err() {
-                        continue;
-                    }
-                    self.hear(stream, message)?;
-                }
-            }
-        }
-    }
-
-    fn hear(&self, stream: &UnixStream, message: HostMessage) -> std::io::Result<()> {
-        match message {
-            HostMessage::Hello { nonce, .. } => {
-                let mut state = self.lock();
-                send(stream, &GuestMessage::Hello { version: PROTOCOL_VERSION, nonce })?;
-                send(stream, &GuestMessage::Started { init_ms: 1 })?;
-                if let Some(status) = state.exit {
-                    send(stream, &GuestMessage::Exited { status, reason: None })?;
-                }
-                state.clients.push(stream.try_clone()?);
-            }
-            HostMessage::Stop { grace_ms } => {
-                let kill_at = Instant::now() + Duration::from_millis(grace_ms);
-                self.change(|state| state.kill_at = state.kill_at.or(Some(kill_at)));
-            }
-            HostMessage::ExitRecorded => self.change(|state| state.recorded = state.exit.is_some()),
-            HostMessage::Ask { .. } => {}
-        }
-        Ok(())
-    }
-}
-
-fn send(mut stream: &UnixStream, message: &GuestMessage) -> std::io::Result<()> {
-    let json = serde_json::to_vec(message)?;
-    stream.write_all(&encode(0, &json).map_err(std::io::Error::other)?)
 }

@@ -2,7 +2,9 @@
 //! shutdown leaves only the configuration, a boot that fails late leaves half a VM, creating validates nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -10,7 +12,7 @@ use crate::Happening;
 use crate::config::VmConfig;
 use crate::disks;
 use crate::events::Events;
-use crate::guest::{Guest, Outcome};
+use crate::guest::{Guest, Outcome, Report};
 
 /// What the machine will not do: an HTTP status and the chain of messages behind the call's own.
 #[derive(Debug)]
@@ -20,11 +22,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: u16, message: &str) -> Self {
+    pub(crate) fn new(status: u16, message: &str) -> Self {
         Self { status, chain: vec![message.to_owned()] }
     }
 
-    fn chain(chain: Vec<String>) -> Self {
+    pub(crate) fn chain(chain: Vec<String>) -> Self {
         Self { status: 500, chain }
     }
 }
@@ -35,7 +37,7 @@ fn not_running() -> Refusal {
 
 /// The VM object.
 #[derive(Debug)]
-enum Vm {
+pub(crate) enum Vm {
     None,
     /// Built, and never started: a failed boot leaves it, and only a delete removes it.
     Half,
@@ -46,17 +48,19 @@ enum Vm {
 #[derive(Debug)]
 pub(crate) struct Machine {
     no_shutdown: bool,
-    events: Events,
+    pub(crate) events: Events,
     happenings: Sender<Happening>,
-    config: Option<VmConfig>,
-    vm: Vm,
+    pub(crate) config: Option<VmConfig>,
+    pub(crate) vm: Vm,
+    /// Until when the guest is busy letting go of processors.
+    pub(crate) ejecting: Option<Instant>,
     /// Counts guests, so that the last words of one are not taken for the next one's.
     generation: u64,
 }
 
 impl Machine {
     pub(crate) fn new(no_shutdown: bool, events: Events, happenings: Sender<Happening>) -> Self {
-        Self { no_shutdown, events, happenings, config: None, vm: Vm::None, generation: 0 }
+        Self { no_shutdown, events, happenings, config: None, vm: Vm::None, ejecting: None, generation: 0 }
     }
 
     pub(crate) fn create(&mut self, config: VmConfig) -> Result<(), Refusal> {
@@ -69,11 +73,13 @@ impl Machine {
 
     pub(crate) fn info(&self) -> Result<Value, Refusal> {
         let config = self.config.as_ref().ok_or_else(|| Refusal::new(404, "VM is not created"))?;
-        Ok(config.info(match &self.vm {
-            Vm::None | Vm::Half => "Created",
-            Vm::Live(guest) if guest.is_paused() => "Paused",
-            Vm::Live(_) => "Running",
-        }))
+        let (state, built) = match &self.vm {
+            Vm::None => ("Created", false),
+            Vm::Half => ("Created", true),
+            Vm::Live(guest) if guest.is_paused() => ("Paused", true),
+            Vm::Live(_) => ("Running", true),
+        };
+        Ok(config.info(state, built))
     }
 
     pub(crate) fn boot(&mut self) -> Result<(), Refusal> {
@@ -81,21 +87,22 @@ impl Machine {
             return Err(Refusal::new(500, "VM is already created"));
         }
         self.events.vm("booting");
-        let config = self.config.clone().ok_or_else(|| Refusal::new(404, "VM config is missing"))?;
-        self.start(&config)?;
+        self.start("VM config is missing")?;
         self.events.vm("booted");
-        self.activate(&config);
+        self.activate();
         Ok(())
     }
 
-    fn activate(&self, config: &VmConfig) {
+    pub(crate) fn activate(&self) {
+        let Some(config) = &self.config else { return };
         for id in config.device_ids() {
             self.events.record("virtio-device", "activated", Some(json!({"id": id})));
         }
     }
 
     /// Disks and an initramfs that are missing stop the boot before there is a VM, all the rest leaves half of one.
-    fn start(&mut self, config: &VmConfig) -> Result<(), Refusal> {
+    fn start(&mut self, missing: &str) -> Result<(), Refusal> {
+        let config = self.config.as_mut().ok_or_else(|| Refusal::new(404, missing))?;
         let payload = config.parsed.payload.as_ref();
         let kernel = payload.and_then(|payload| payload.kernel.as_deref()).ok_or_else(|| {
             Refusal::chain(vec![
@@ -104,24 +111,32 @@ impl Machine {
                 "No bootitem provided: neither firmware nor kernel".into(),
             ])
         })?;
+        check_memory(config)?;
         let disks = disks::open(config.parsed.disks.as_deref().unwrap_or_default()).map_err(Refusal::chain)?;
+        disks.lock().map_err(Refusal::chain)?;
         if let Some(initramfs) = payload.and_then(|payload| payload.initramfs.as_deref()) {
             check_opens("initramfs", initramfs)?;
         }
         self.vm = Vm::Half;
         check_opens("kernel", kernel)?;
-        self.generation += 1;
-        let (generation, happenings) = (self.generation, self.happenings.clone());
-        let report = Box::new(move |outcome| {
-            // The main loop has ended: so has this process, soon.
-            let _ended = happenings.send(Happening::Guest(generation, outcome));
-        });
-        let guest = Guest::start(config, disks, report).map_err(Refusal::chain)?;
+        config.resolve();
+        let config = config.clone();
+        let guest = Guest::boot(&config, disks, self.next_report()).map_err(Refusal::chain)?;
         self.vm = Vm::Live(Box::new(guest));
         Ok(())
     }
 
-    fn live(&mut self) -> Result<&mut Guest, Refusal> {
+    /// How the next guest tells what it does to its VMM.
+    pub(crate) fn next_report(&mut self) -> Report {
+        self.generation += 1;
+        let (generation, happenings) = (self.generation, self.happenings.clone());
+        Arc::new(move |outcome| {
+            // The main loop has ended: so has this process, soon.
+            let _ended = happenings.send(Happening::Guest(generation, outcome));
+        })
+    }
+
+    pub(crate) fn live(&mut self) -> Result<&mut Guest, Refusal> {
         match &mut self.vm {
             Vm::Live(guest) => Ok(guest),
             Vm::None | Vm::Half => Err(not_running()),
@@ -138,7 +153,7 @@ impl Machine {
         if paused {
             return Err(invalid_transition("pause", "Paused"));
         }
-        self.live()?.set_paused(true);
+        self.live()?.pause();
         self.events.vm("paused");
         Ok(())
     }
@@ -149,7 +164,7 @@ impl Machine {
         if !paused {
             return Err(invalid_transition("resume", "Running"));
         }
-        self.live()?.set_paused(false);
+        self.live()?.resume();
         self.events.vm("resumed");
         Ok(())
     }
@@ -166,12 +181,11 @@ impl Machine {
         if !matches!(self.vm, Vm::Live(_)) {
             return Err(Refusal::new(404, "VM is not created"));
         }
-        let config = self.config.clone().ok_or_else(|| Refusal::new(404, "VM is not created"))?;
         // The old guest goes first: its disks are locked and its socket is bound.
         self.vm = Vm::None;
-        self.start(&config)?;
+        self.start("VM is not created")?;
         self.events.vm("rebooted");
-        self.activate(&config);
+        self.activate();
         Ok(())
     }
 
@@ -217,7 +231,18 @@ impl Machine {
     }
 }
 
-fn check_opens(what: &str, path: &Path) -> Result<(), Refusal> {
+/// Memory is either of a size or made of zones, which have to be there.
+fn check_memory(config: &VmConfig) -> Result<(), Refusal> {
+    let memory = &config.parsed.memory;
+    let zones = memory.zones.as_deref().unwrap_or_default();
+    if (memory.size == 0) == zones.is_empty() {
+        let message = "User defined memory regions can't be provided if the memory size is not 0".into();
+        return Err(Refusal::chain(vec!["Memory manager error".into(), message]));
+    }
+    config.open_memory_file().map(drop).map_err(Refusal::chain)
+}
+
+pub(crate) fn check_opens(what: &str, path: &Path) -> Result<(), Refusal> {
     let opened = std::fs::File::open(path).map(drop);
     opened.map_err(|error| Refusal::chain(vec![format!("Cannot open {what} file"), error.to_string()]))
 }

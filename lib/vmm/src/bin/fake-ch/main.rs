@@ -5,6 +5,7 @@
 //! Invariant: calls are executed strictly one after the other, as the real VMM does. A file `<this binary>.control`
 //! makes it misbehave on demand: see `control`.
 
+mod agent;
 mod cli;
 mod config;
 mod control;
@@ -13,8 +14,12 @@ mod events;
 mod guest;
 mod http;
 mod machine;
+mod memory;
 mod program;
+mod requests;
 mod routes;
+mod snapshot;
+mod standby;
 mod vsock;
 
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! What a guest does, chosen by the file name of `argv[0]`: `exit CODE`, `echo TEXT…`, `count`, `spin` (ignores being
 //! stopped), `reboot`, `panic`; anything else stays until it is stopped.
+//!
+//! Invariant: what a program would go on with after a restore is in the guest's memory, nothing of it in a variable.
 
 use std::time::{Duration, Instant};
 
@@ -16,37 +18,41 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(20);
 const FUSE: Duration = Duration::from_millis(200);
 
 /// Runs the guest until it ends or the plug is pulled.
-pub(crate) fn run(guest: &Shared, argv: &[String], report: &dyn Fn(Outcome)) {
-    guest.print(&format!("fake-guest: {}", argv.join(" ")));
-    if let Ok(outcome) = live(guest, argv) {
+pub(crate) fn run(guest: &Shared, report: &dyn Fn(Outcome)) {
+    if let Ok(outcome) = live(guest) {
         report(outcome);
     }
 }
 
-fn live(guest: &Shared, argv: &[String]) -> Result<Outcome, Gone> {
-    let arguments = argv.get(1..).unwrap_or_default();
-    let name = argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-    let status = match name {
-        "exit" => ExitStatus::Code(arguments.first().and_then(|code| code.parse().ok()).unwrap_or(0)),
-        "reboot" => {
+fn live(guest: &Shared) -> Result<Outcome, Gone> {
+    let (argv, exit) = guest.step(|memory| {
+        if !std::mem::replace(&mut memory.begun, true) {
+            guest.print(&format!("fake-guest: {}", memory.argv.join(" ")));
+            if name(&memory.argv) == "echo" {
+                guest.print(&memory.argv.get(1..).unwrap_or_default().join(" "));
+            }
+        }
+        (memory.argv.clone(), memory.exit)
+    })?;
+    let status = match (exit, name(&argv)) {
+        (Some(status), _) => status,
+        (None, "exit") => ExitStatus::Code(argv.get(1).and_then(|code| code.parse().ok()).unwrap_or(0)),
+        (None, "reboot") => {
             guest.sleep(FUSE)?;
             return Ok(Outcome::Reset);
         }
-        "panic" => {
+        (None, "panic") => {
             guest.sleep(FUSE)?;
             guest.die();
             return Ok(Outcome::Panic);
         }
-        "count" => count(guest)?,
-        "spin" => {
+        (None, "count") => count(guest)?,
+        (None, "spin") => {
             let kill_at = guest.stop_within(None)?;
             guest.sleep(kill_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())))?;
             ExitStatus::Signal(SIGKILL)
         }
-        name => {
-            if name == "echo" {
-                guest.print(&arguments.join(" "));
-            }
+        (None, _) => {
             guest.stop_within(None)?;
             ExitStatus::Signal(SIGTERM)
         }
@@ -55,12 +61,18 @@ fn live(guest: &Shared, argv: &[String]) -> Result<Outcome, Gone> {
     Ok(Outcome::PowerOff)
 }
 
+fn name(argv: &[String]) -> &str {
+    argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
+}
+
 fn count(guest: &Shared) -> Result<ExitStatus, Gone> {
-    for number in 1u64.. {
-        guest.print(&format!("count {number}"));
+    loop {
+        guest.step(|memory| {
+            memory.count += 1;
+            guest.print(&format!("count {}", memory.count));
+        })?;
         if guest.stop_within(Some(COUNT_INTERVAL))?.is_some() {
-            break;
+            return Ok(ExitStatus::Signal(SIGTERM));
         }
     }
-    Ok(ExitStatus::Signal(SIGTERM))
 }

@@ -9,6 +9,7 @@ use std::thread;
 
 use dataplane_agent::AGENT_VSOCK_PORT;
 
+use crate::agent;
 use crate::guest::Shared;
 
 const MAX_COMMAND: usize = 32;
@@ -69,5 +70,5 @@ fn connect(mut stream: &UnixStream, guest: &Shared) -> io::Result<()> {
         return Ok(());
     }
     stream.write_all(b"OK 1073741824\n")?;
-    guest.serve_agent(stream)
+    agent::serve(guest, stream)
 }
