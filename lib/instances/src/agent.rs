@@ -56,7 +56,6 @@ impl AgentLink {
 
     /// Asks something in the present conversation, now; the answer, or why there is none, comes within `patience`, and
     /// needs no hold on the link. The guest's refusal is an error.
-    #[expect(dead_code, reason = "standby, restore and resize are the first to ask")]
     pub(crate) fn ask(
         &self,
         ask: Ask,
