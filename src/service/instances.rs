@@ -198,7 +198,7 @@ impl Dataplane {
         types::Instance {
             id: record.id.clone(),
             uuid: record.uuid,
-            name: record.request.name.clone(),
+            name: record.name.clone(),
             image: spec.image.clone(),
             image_digest: spec.image_digest,
             memory_mb: spec.memory.0,
@@ -217,7 +217,7 @@ impl Dataplane {
                 ip: link.map(|link| link.ip),
                 mac: link.map(|link| link.mac),
             },
-            labels: record.labels().clone(),
+            labels: record.labels.clone(),
             hypervisor: match spec.hypervisor {
                 Hypervisor::CloudHypervisor => types::Hypervisor::CloudHypervisor,
                 Hypervisor::Qemu => types::Hypervisor::Qemu,
@@ -240,7 +240,7 @@ impl Dataplane {
             mac: link.map(|link| link.mac),
             fqdn: Some(self.instances.dns().fqdn(&record.id)),
             exit_code: record.exit_code,
-            has_snapshot: view.state == InstanceState::Standby,
+            has_snapshot: view.has_snapshot,
             created_at: record.created_at,
             started_at: record.started_at,
             stopped_at: record.stopped_at,

@@ -14,7 +14,7 @@ pub(super) fn of_create(error: &CreateError) -> Problem {
         CreateError::Impossible { field, message } => impossible(field, message),
         CreateError::Contradiction { field, message } => Problem::invalid_field(field, message),
         CreateError::NoCommand(_) => problem(ProblemCode::ImageUnsupported),
-        CreateError::NoHypervisor(_) => problem(ProblemCode::NotSupported),
+        CreateError::NoHypervisor(_) | CreateError::NotSupported(_) => problem(ProblemCode::NotSupported),
         CreateError::Disk(error) => of_root_disk(error),
         CreateError::Link(error) => of_link(error),
         CreateError::NoSpace { .. } => problem(ProblemCode::NoSpace),

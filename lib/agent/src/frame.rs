@@ -34,15 +34,20 @@ pub fn encode(stream: u16, payload: &[u8]) -> Result<Vec<u8>, FrameError> {
     Ok(frame)
 }
 
-/// Finds frames in whatever bytes arrive. Holds at most one frame and one read's worth of bytes.
+/// Finds frames in whatever bytes arrive. Holds at most one frame and one read's worth of bytes; each byte is looked at
+/// a bounded number of times, whatever it is.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    /// What lies before was taken or skipped.
+    start: usize,
 }
 
 impl Decoder {
     /// Takes bytes in. Drain with [`Decoder::next_frame`] before pushing more.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -50,27 +55,32 @@ impl Decoder {
     pub fn next_frame(&mut self) -> Option<(u16, Vec<u8>)> {
         loop {
             self.skip_to_magic();
-            let header = self.buffer.get(..HEADER)?;
+            let rest = self.buffer.get(self.start..)?;
+            let header = rest.get(..HEADER)?;
             let stream = u16::from_le_bytes([header[4], header[5]]);
             let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
             if length > MAX_PAYLOAD || header[6..8] != [0, 0] {
-                self.buffer.drain(..1);
+                self.start += 1;
                 continue;
             }
-            let payload = self.buffer.get(HEADER..HEADER + length)?.to_vec();
-            self.buffer.drain(..HEADER + length);
+            let payload = rest.get(HEADER..HEADER + length)?.to_vec();
+            self.start += HEADER + length;
             return Some((stream, payload));
         }
     }
 
+    /// How many bytes are held back: the beginning of a frame.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
     fn skip_to_magic(&mut self) {
-        let start = (0..self.buffer.len())
-            .find(|start| {
-                let rest = &self.buffer[*start..];
-                rest.starts_with(MAGIC) || (rest.len() < MAGIC.len() && MAGIC.starts_with(rest))
-            })
-            .unwrap_or(self.buffer.len());
-        self.buffer.drain(..start);
+        let begins = |start: &usize| {
+            let rest = &self.buffer[*start..];
+            rest.starts_with(MAGIC) || (rest.len() < MAGIC.len() && MAGIC.starts_with(rest))
+        };
+        self.start = (self.start..self.buffer.len()).find(begins).unwrap_or(self.buffer.len());
     }
 }
 

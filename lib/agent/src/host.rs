@@ -1,9 +1,12 @@
-//! The host's side of the agent channel: one conversation over a byte stream.
+//! The host's side of the agent channel: one conversation over a byte stream ([`AgentClient`]), and one conversation
+//! after another ([`Link`]).
 //!
-//! Invariant: whatever the guest sends, a conversation holds at most one frame and one read in memory, and gives up
-//! after [`MAX_NOISE`] bytes that mean nothing. Knows no VMM, no record and no retry policy: whoever opened the stream
-//! decides when to try again.
+//! Invariant: whatever the guest sends, a conversation holds at most one frame and one read in memory, passes on no more
+//! than it was asked for, and gives up after [`MAX_NOISE`] bytes that mean nothing. Knows no VMM and no record.
 
+mod link;
+
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::time::Duration;
@@ -13,7 +16,9 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::frame::{Decoder, FrameError, encode};
-use crate::message::{GuestMessage, HostMessage, PROTOCOL_VERSION};
+use crate::message::{ASK_VERSION, Answer, Ask, GuestMessage, HostMessage, PROTOCOL_VERSION};
+
+pub use link::{AskError, Link, LinkEvent};
 
 /// How many bytes without meaning a guest may send in one conversation: several times what a virtio-serial port can
 /// hold back from an earlier client.
@@ -22,6 +27,12 @@ pub const MAX_NOISE: usize = 4 << 20;
 /// How long one message to the guest may take to leave.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many questions may be open in one conversation.
+pub const MAX_OPEN: usize = 16;
+
+/// The longest text of a guest that is passed on, in characters.
+pub const MAX_TEXT: usize = 1000;
+
 /// How long an unanswered `Hello` stands before it is said again: the guest may have taken the first one for the rest
 /// of a frame that an earlier client left unfinished.
 const HELLO_INTERVAL: Duration = Duration::from_millis(500);
@@ -29,7 +40,8 @@ const HELLO_INTERVAL: Duration = Duration::from_millis(500);
 const CONTROL_STREAM: u16 = 0;
 const READ_BYTES: usize = 8 << 10;
 
-/// Why a conversation with a guest failed. After any of these the client is to be dropped.
+/// Why a conversation with a guest failed. After any of these the client is to be dropped, unless
+/// [`AgentError::is_fatal`] denies it.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The stream ended: the guest or its VMM is gone, or the guest does not listen yet.
@@ -53,9 +65,26 @@ pub enum AgentError {
     /// A message is larger than a frame.
     #[error("frame a message to the guest")]
     Frame(#[source] FrameError),
+    /// The guest is older than questions.
+    #[error("the guest's agent speaks version {0}: it answers no questions")]
+    TooOld(u32),
+    /// [`MAX_OPEN`] questions have no answer yet.
+    #[error("{MAX_OPEN} questions to the guest's agent are open")]
+    TooMany,
     /// The stream failed.
     #[error("talk to the guest's agent")]
     Io(#[source] io::Error),
+}
+
+impl AgentError {
+    /// Whether the conversation is over; otherwise nothing was sent, and it goes on.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Encode(_) | Self::Frame(_) | Self::TooOld(_) | Self::TooMany => false,
+            Self::Closed | Self::Handshake(_) | Self::Send | Self::Interrupted | Self::Noise | Self::Io(_) => true,
+        }
+    }
 }
 
 /// One conversation with a guest's agent, begun and answered.
@@ -69,6 +98,9 @@ pub struct AgentClient<S = UnixStream> {
     /// What was passed on already.
     started: bool,
     exited: bool,
+    /// Questions without an answer.
+    open: BTreeSet<u32>,
+    asked: u32,
     /// A write is under way, or was cut short.
     writing: bool,
 }
@@ -88,6 +120,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
             guest_version: 0,
             started: false,
             exited: false,
+            open: BTreeSet::new(),
+            asked: 0,
             writing: false,
         };
         let outcome = timeout_at(deadline, client.greet(nonce)).await;
@@ -129,24 +163,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
 
     /// The guest's next message. Cancel-safe: nothing is lost when the future is dropped.
     ///
-    /// `Started` and `Exited` come once in a conversation, and again in the next one: they are facts, not events.
+    /// `Started` and `Exited` come once in a conversation, and again in the next one: they are facts, not events. An
+    /// `Answer` comes once, and only to an open question.
     ///
     /// # Errors
     /// [`AgentError::Closed`] when the stream has ended, [`AgentError::Noise`] when the guest sends nonsense.
     pub async fn next(&mut self) -> Result<GuestMessage, AgentError> {
         loop {
-            let message = self.any_message().await?;
-            let repeated = match message {
-                GuestMessage::Hello { .. } => true,
-                GuestMessage::Started { .. } => std::mem::replace(&mut self.started, true),
-                GuestMessage::Exited { .. } => std::mem::replace(&mut self.exited, true),
-                GuestMessage::Answer { .. } => false,
+            let mut message = self.any_message().await?;
+            let news = match &mut message {
+                GuestMessage::Hello { .. } => false,
+                GuestMessage::Started { .. } => !std::mem::replace(&mut self.started, true),
+                GuestMessage::Exited { reason, .. } => {
+                    reason.iter_mut().for_each(shorten);
+                    !std::mem::replace(&mut self.exited, true)
+                }
+                GuestMessage::Answer { id, answer } => {
+                    if let Answer::Failed { message } = answer {
+                        shorten(message);
+                    }
+                    self.open.remove(id)
+                }
             };
-            if !repeated {
+            if news {
                 self.noise = 0;
                 return Ok(message);
             }
         }
+    }
+
+    /// Asks the guest something, and gives the question's number: [`AgentClient::next`] brings the answer to it. Not
+    /// cancel-safe, as [`AgentClient::send`].
+    ///
+    /// # Errors
+    /// [`AgentError::TooOld`] and [`AgentError::TooMany`] without a word to the guest.
+    pub async fn ask(&mut self, ask: Ask) -> Result<u32, AgentError> {
+        if self.guest_version < ASK_VERSION {
+            return Err(AgentError::TooOld(self.guest_version));
+        }
+        if self.open.len() >= MAX_OPEN {
+            return Err(AgentError::TooMany);
+        }
+        // A number comes again after four thousand million questions: nothing is late for so long.
+        self.asked = self.asked.wrapping_add(1);
+        let id = self.asked;
+        self.send(&HostMessage::Ask { id, ask }).await?;
+        self.open.insert(id);
+        Ok(id)
+    }
+
+    /// Gives up an open question: a late answer to it is noise.
+    pub fn forget(&mut self, id: u32) {
+        self.open.remove(&id);
     }
 
     /// Says something to the guest. Not cancel-safe: a client whose `send` was dropped half way refuses to send again.
@@ -188,6 +256,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
             self.noise += count;
             self.decoder.push(read);
         }
+    }
+}
+
+/// A guest's text, fit to be shown: a bounded number of characters on one line.
+fn shorten(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
+        text.truncate(end);
+    }
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, " ");
     }
 }
 

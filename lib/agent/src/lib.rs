@@ -12,7 +12,7 @@ mod message;
 
 pub use config::{ConfigDiskError, GuestConfig, GuestNetwork, MAX_CONFIG_BYTES};
 pub use frame::{Decoder, FrameError, MAX_PAYLOAD, encode};
-pub use message::{Answer, Ask, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION};
+pub use message::{ASK_VERSION, Answer, Ask, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION};
 
 /// The vsock port on which the guest's init listens. Below 1024, so that in the guest only root can bind it, and held
 /// by PID 1 from before the image's program starts until the guest is gone: no program can speak in its place.

@@ -7,7 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 /// The protocol's version. A guest answers with its own; a newer field is ignored by an older reader.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// The first version whose guests answer [`HostMessage::Ask`].
+pub const ASK_VERSION: u32 = 2;
 
 /// How the image's program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +51,8 @@ pub enum HostMessage {
     },
     /// The exit status is on the host's disk: the guest may power off.
     ExitRecorded,
-    /// Asks for something; the guest's [`GuestMessage::Answer`] carries the number back. A guest that does not know the
-    /// question does not answer.
+    /// Asks for something; the guest's [`GuestMessage::Answer`] carries the number back. Answers come in the order in
+    /// which they are ready. A guest older than [`ASK_VERSION`], or one that does not know this question, says nothing.
     Ask {
         /// Any number that no open question of this conversation has.
         id: u32,
@@ -75,25 +78,27 @@ pub enum Ask {
     },
     /// Reads the clock: answered with [`Answer::Clock`].
     ReadClock,
-    /// Takes into use the virtual CPUs that were plugged in: answered with [`Answer::Sizes`].
+    /// Takes into use the virtual CPUs that the guest's kernel has seen plugged in by now: answered with
+    /// [`Answer::Sizes`]. Plugging takes its time: whoever misses some asks again.
     OnlineCpus,
-    /// Mounts the disk of a serial; mounted there already is a success.
+    /// Mounts the disk of a serial, waiting a few seconds for it to appear; mounted there already is a success.
     Mount {
         /// Serial of the disk.
         serial: String,
-        /// Where: an absolute path in the image's root, made when missing.
+        /// Where: an absolute path in the image's root without links, made when missing; not `/`, `/proc`, `/sys` or `/dev`.
         path: String,
         /// File system type, as mount(2) wants it.
         filesystem: String,
         /// Whether it may only be read.
         readonly: bool,
     },
-    /// Unmounts what was mounted of the disk of a serial; not mounted is a success.
+    /// Unmounts what was mounted of the disk of a serial; not mounted is a success. Done means that nothing in the
+    /// guest uses the disk any more: it may be unplugged.
     Unmount {
         /// Serial of the disk.
         serial: String,
     },
-    /// Freezes a mounted disk's file system, which thaws by itself after a time.
+    /// Freezes a mounted disk's file system, which thaws by itself after a time. Frozen already: the time begins anew.
     Freeze {
         /// Serial of the disk.
         serial: String,

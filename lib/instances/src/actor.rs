@@ -5,7 +5,9 @@
 //! steps, so that a delete wins over whatever is in progress.
 
 mod events;
+mod failure;
 mod orders;
+mod restarts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,19 +20,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::agent::AgentLink;
-use crate::plan::{Seen, SeenLink, SeenVmm, Step, plan};
+use crate::plan::{Leavings, Progress, Seen, SeenLink, SeenVmm, Step, plan};
 use crate::record::{OpKind, OpRecord};
 use crate::view::state_of;
-use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, Record, View};
+use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, InstanceState, Record, View};
 
 pub use orders::{Action, Patch, Precondition};
-pub(crate) use orders::{ActionReply, DeleteMail, OrderMail};
+pub(crate) use orders::{ActionReply, DeleteMail, Order, OrderMail};
+pub(crate) use restarts::Restarts;
 
 /// No plan needs more steps than this; one that does has a VMM that only says that it did them.
 const MAX_STEPS: usize = 64;
-
-/// How long a step that failed waits before it is tried again by itself.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// A VMM process and the two streams that come from it.
 #[derive(Debug)]
@@ -76,20 +76,16 @@ pub(crate) enum StepError {
     Orphans(#[source] std::io::Error),
     #[error("no driver for hypervisor {0}")]
     NoDriver(dataplane_vmm::Hypervisor),
+    #[error("{free} bytes are free, {needed} are needed and {reserved} must stay free")]
+    NoSpace { free: u64, needed: u64, reserved: u64 },
+    #[error("{act} the guest's memory file")]
+    MemoryFile {
+        act: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the plan did not come to rest within {MAX_STEPS} steps")]
     Endless,
-}
-
-impl StepError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Vmm(VmmError::Timeout { .. } | VmmError::Unreachable { .. }) => "vmm_unresponsive",
-            Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) | Self::Endless => "vmm_failed",
-            Self::Link(_) => "network_failed",
-            Self::Store(error) if error.is_disk_full() => "no_space",
-            Self::Store(_) => "storage_failed",
-        }
-    }
 }
 
 impl From<StepError> for CreateError {
@@ -99,7 +95,8 @@ impl From<StepError> for CreateError {
             StepError::Link(error) => Self::Link(error),
             StepError::Store(error) => Self::Store(error),
             StepError::NoDriver(hypervisor) => Self::NoHypervisor(hypervisor),
-            StepError::Orphans(_) | StepError::Endless => Self::Unruly(chain(&error)),
+            StepError::NoSpace { free, reserved, .. } => Self::NoSpace { free, reserved },
+            StepError::Orphans(_) | StepError::MemoryFile { .. } | StepError::Endless => Self::Unruly(chain(&error)),
         }
     }
 }
@@ -118,9 +115,15 @@ pub(crate) struct Actor {
     pub(crate) record: Record,
     pub(crate) vmm: Option<LiveVmm>,
     pub(crate) link: SeenLink,
-    pub(crate) asked: bool,
-    pub(crate) booted: bool,
+    pub(crate) snapshot: bool,
+    pub(crate) leavings: Leavings,
+    pub(crate) progress: Progress,
     pub(crate) hopeless: bool,
+    /// Why the operation in progress is being undone.
+    pub(crate) cause: Option<ErrorRecord>,
+    /// The guest's clock has stood still, or may have.
+    pub(crate) clock_is_stale: bool,
+    pub(crate) restarts: Restarts,
     pub(crate) ready: bool,
     pub(crate) init_ms: Option<u64>,
     pub(crate) grace: Duration,
@@ -154,6 +157,9 @@ impl Actor {
                     return;
                 }
                 Ok(Outcome::Rest) => {
+                    if self.starts_anew() {
+                        continue;
+                    }
                     self.publish();
                     let view = self.views.borrow().clone();
                     if let Some(view) = view {
@@ -166,6 +172,7 @@ impl Actor {
                         return;
                     }
                 }
+                Err(error) if self.can_undo() => self.undo(&error),
                 Err(error) if created.is_some() && !self.deleting() => {
                     tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "a create failed: taking it back");
                     cause = Some(error.into());
@@ -226,8 +233,8 @@ impl Actor {
                 SeenVmm::Unresponsive
             }
         };
-        let Self { link, asked, booted, hopeless, .. } = *self;
-        (Seen { vmm, link, asked, booted, hopeless }, silence)
+        let Self { link, snapshot, leavings, progress, hopeless, .. } = *self;
+        (Seen { vmm, link, snapshot, leavings, progress, hopeless }, silence)
     }
 
     /// The VMM does not answer: what it was doing last is what is known of it, beside the trouble.
@@ -259,8 +266,17 @@ impl Actor {
             Step::Boot => self.boot().await,
             Step::PauseVm => self.pause_vm().await,
             Step::ResumeVm => self.resume_vm().await,
-            Step::Done => self.update(|record| record.op = None),
+            Step::ResizeVm => self.resize_vm().await,
+            Step::Done => self.done(),
+            Step::GiveUp => self.give_up(),
             Step::Finish => self.finish().await,
+            Step::Quiesce => self.quiesce().await,
+            Step::TakeSnapshot => self.take_snapshot().await,
+            Step::CommitSnapshot => self.commit_snapshot().await,
+            Step::RestoreVm => self.restore_vm().await,
+            Step::SpendSnapshot => self.spend_snapshot(),
+            Step::DiscardSnapshot => self.discard_snapshot(),
+            Step::Sweep => self.sweep(),
             Step::AskGuest => self.ask_guest().await,
             Step::EndVmm => self.end_vmm().await,
             Step::RemoveLink => self.remove_link().await,
@@ -284,13 +300,18 @@ impl Actor {
     }
 
     fn operation(&self, kind: OpKind) -> OpRecord {
-        OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now() }
+        let from_paused = self.vmm.as_ref().is_some_and(|live| live.state == VmState::Paused);
+        let from_paused = kind == OpKind::Standby && from_paused;
+        OpRecord { kind, id: OperationId::generate(), since: self.deps.clock.now(), from_paused, target: None }
     }
 
     /// Makes an operation the intent, durably.
     pub(crate) fn begin(&mut self, kind: OpKind) -> Result<(), StepError> {
-        self.asked = false;
-        self.booted = false;
+        self.begin_with(kind, |_| {})
+    }
+
+    /// The same, and changes the record with it.
+    pub(crate) fn begin_with(&mut self, kind: OpKind, change: impl FnOnce(&mut Record)) -> Result<(), StepError> {
         let op = self.operation(kind);
         self.update(|record| {
             record.restart_from = match kind {
@@ -306,7 +327,16 @@ impl Actor {
                 | OpKind::Delete => None,
             };
             record.op = Some(op);
-        })
+            record.up = match kind {
+                OpKind::Create | OpKind::Start | OpKind::Reboot | OpKind::Restart | OpKind::Restore => true,
+                OpKind::Stop | OpKind::Delete => false,
+                OpKind::Pause | OpKind::Resume | OpKind::Standby | OpKind::Resize => record.up,
+            };
+            change(record);
+        })?;
+        self.progress = Progress::default();
+        self.cause = None;
+        Ok(())
     }
 
     /// Changes the record: on disk first, then in memory and in the view.
@@ -321,54 +351,15 @@ impl Actor {
         Ok(())
     }
 
+    pub(crate) fn state(&self) -> InstanceState {
+        state_of(self.vmm.as_ref().map(|live| live.state), self.snapshot)
+    }
+
     pub(crate) fn publish(&self) {
-        let state = state_of(self.vmm.as_ref().map(|live| live.state));
-        let view = View { record: Arc::new(self.record.clone()), state, ready: self.ready, init_ms: self.init_ms };
+        let (state, has_snapshot) = (self.state(), self.snapshot);
+        let (ready, init_ms) = (self.ready, self.init_ms);
+        let view = View { record: Arc::new(self.record.clone()), state, has_snapshot, ready, init_ms };
         self.views.send_replace(Some(Arc::new(view)));
-    }
-
-    /// A step failed, and no client waits for its create: the trouble is recorded.
-    async fn failed(&mut self, error: &StepError) {
-        tracing::warn!(instance.id = %self.record.id, error = %chain(error), "a step failed");
-        let deleting = self.deleting();
-        let trouble = ErrorRecord { code: error.code().into(), message: chain(error), at: self.deps.clock.now() };
-        let recorded = self.update(|record| {
-            record.last_error = Some(trouble);
-            if !deleting {
-                record.op = None;
-            }
-        });
-        if let Err(error) = recorded {
-            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "the trouble could not be recorded");
-        }
-        self.tell_joined(Err(ActionError::Failed(self.record.id.clone(), chain(error))));
-        if deleting {
-            let failure = DeleteError::Failed(self.record.id.clone(), chain(error));
-            for reply in self.waiting.drain(..) {
-                let _ = reply.send(Err(failure.clone()));
-            }
-        }
-        self.pause_after_failure().await;
-    }
-
-    /// Waits before a step is tried again, unless mail comes.
-    async fn pause_after_failure(&mut self) {
-        // recv is cancel-safe; what arrives is admitted by hand.
-        let mail = tokio::time::timeout(RETRY, async {
-            tokio::select! {
-                biased;
-                mail = self.deletes.recv() => (mail, None),
-                mail = self.orders.recv() => (None, mail),
-            }
-        });
-        if let Ok((delete, order)) = mail.await {
-            if let Some(mail) = delete {
-                self.admit_delete(mail);
-            }
-            if let Some(mail) = order {
-                self.admit_order(mail);
-            }
-        }
     }
 
     fn farewell(&mut self) {
@@ -387,23 +378,34 @@ impl Actor {
     /// Waits until something happened that may change the plan; `false` when the manager is gone: the daemon stops,
     /// and the VM goes on without it.
     async fn wait(&mut self) -> bool {
+        let due = self.restarts.due();
         let Some(live) = &mut self.vmm else {
-            // Both are cancel-safe: channel receives.
+            // All are cancel-safe: channel receives and a timer.
             tokio::select! {
                 biased;
                 mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete(mail)).is_some(),
                 mail = self.orders.recv() => return mail.map(|mail| self.admit_order(mail)).is_some(),
+                () = at(due) => return true,
             }
         };
-        // All four are cancel-safe: channel receives.
+        // All are cancel-safe: channel receives and a timer.
         tokio::select! {
             biased;
             mail = self.deletes.recv() => return mail.map(|mail| self.admit_delete(mail)).is_some(),
             mail = self.orders.recv() => return mail.map(|mail| self.admit_order(mail)).is_some(),
             event = next_event(&mut live.events) => self.vmm_event(event),
             event = live.agent.next() => self.agent_event(event),
+            () = at(due) => {}
         }
         true
+    }
+}
+
+/// An instant, or never.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

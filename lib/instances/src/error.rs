@@ -34,6 +34,9 @@ pub enum CreateError {
     /// The wanted VMM is not available.
     #[error("hypervisor {0} is not available on this host")]
     NoHypervisor(Hypervisor),
+    /// The wanted VMM cannot do what is wanted.
+    #[error("{0}")]
+    NotSupported(String),
     /// The image or the writable layer.
     #[error(transparent)]
     Disk(#[from] RootDiskError),

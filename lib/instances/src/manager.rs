@@ -13,10 +13,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::actor::{Action, Actor, CreateReply, DeleteMail, OrderMail, Patch, Precondition, StepError};
+use crate::actor::{
+    Action, Actor, CreateReply, DeleteMail, Order, OrderMail, Patch, Precondition, Restarts, StepError,
+};
 use crate::logs::LogWatch;
 use crate::ops::{Draft, prepare};
-use crate::plan::SeenLink;
+use crate::plan::{Leavings, Progress, SeenLink};
 use crate::record::RECORD_VERSION;
 use crate::{
     ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, OpenError, Record, RootDisks, View,
@@ -184,7 +186,7 @@ impl Instances {
                 let (path, version) = (paths.record(), record.version);
                 return Err(OpenError::Version { path, version, known: RECORD_VERSION });
             }
-            records.push((record, paths));
+            records.push((record.upgrade(), paths));
         }
         Ok(records)
     }
@@ -313,9 +315,13 @@ impl Instances {
             record: draft.record,
             vmm: None,
             link: SeenLink::Unknown,
-            asked: false,
-            booted: false,
+            snapshot: false,
+            leavings: Leavings::None,
+            progress: Progress::default(),
             hopeless: false,
+            cause: None,
+            clock_is_stale: false,
+            restarts: Restarts::default(),
             ready: false,
             init_ms: None,
             grace: Duration::ZERO,
@@ -395,14 +401,23 @@ impl Instances {
     /// # Errors
     /// [`ActionError`].
     pub async fn act(&self, id: &InstanceId, action: Action) -> Result<Arc<View>, ActionError> {
-        let Action { kind, grace, precondition, .. } = action;
+        let Action { kind, grace, discard_snapshot, precondition } = action;
+        self.order(id, Order::Act(kind, grace, discard_snapshot), precondition).await
+    }
+
+    async fn order(
+        &self,
+        id: &InstanceId,
+        order: Order,
+        precondition: Option<Precondition>,
+    ) -> Result<Arc<View>, ActionError> {
         let lane = {
             let entries = self.0.entries.read().expect("no code panics while it holds the map");
             let entry = entries.get(id).filter(|entry| entry.view.borrow().is_some());
             entry.map(|entry| entry.orders.clone()).ok_or_else(|| ActionError::NotFound(id.clone()))?
         };
         let (reply, answer) = oneshot::channel();
-        lane.try_send(OrderMail { kind, grace, precondition, reply }).map_err(|error| match error {
+        lane.try_send(OrderMail { order, precondition, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ActionError::Full(id.clone()),
             mpsc::error::TrySendError::Closed(_) => ActionError::NotFound(id.clone()),
         })?;
@@ -417,10 +432,10 @@ impl Instances {
     pub async fn patch(
         &self,
         id: &InstanceId,
-        _patch: Patch,
-        _precondition: Option<Precondition>,
+        patch: Patch,
+        precondition: Option<Precondition>,
     ) -> Result<Arc<View>, ActionError> {
-        self.get(id).ok_or_else(|| ActionError::NotFound(id.clone()))
+        self.order(id, Order::Patch(patch), precondition).await
     }
 
     /// Waits until an instance is as wanted, or gone, or the patience is over; how it is then, and whether it came true.

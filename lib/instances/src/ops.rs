@@ -3,6 +3,9 @@
 mod delete;
 mod pause;
 mod prepare;
+mod resize;
+mod restore;
+mod standby;
 mod start;
 
 pub(crate) use prepare::{Draft, prepare};

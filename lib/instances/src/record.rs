@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use dataplane_types::{Digest, Gib, ImageId, InstanceId, Labels, Link, Mib, OperationId};
-use dataplane_vmm::{Hypervisor, VmmProcess};
+use dataplane_vmm::{Hypervisor, Sizes, VmmProcess};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::CreateRequest;
+use crate::{CreateRequest, StandbyClass};
 
 /// The version that is written. Every version ever written stays readable.
-pub(crate) const RECORD_VERSION: u32 = 1;
+pub(crate) const RECORD_VERSION: u32 = 2;
 
 /// One instance, as it lies on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub struct Record {
     pub generation: u64,
     /// What the client asked for: what a repeated create is compared with.
     pub request: CreateRequest,
+    /// The name for people: as asked for, until it is changed.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The labels: as asked for, until they are changed.
+    #[serde(default)]
+    pub labels: Labels,
     /// What it became.
     pub spec: Spec,
     /// What the instance must always run on.
@@ -36,6 +42,12 @@ pub struct Record {
     pub vmm: Option<VmmRecord>,
     /// How many VMM processes this instance has had.
     pub vmm_generation: u64,
+    /// What the VM that there is, or that is in the snapshot, was booted with.
+    #[serde(default)]
+    pub booted: Option<Booted>,
+    /// Whether the VM is meant to run: what a restart policy asks.
+    #[serde(default)]
+    pub up: bool,
     /// The VMM generation that the restart or reboot in progress replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_from: Option<u64>,
@@ -119,6 +131,21 @@ pub struct OpRecord {
     pub id: OperationId,
     /// Since when.
     pub since: DateTime<Utc>,
+    /// For a standby: that the VM was paused before, and is left so when it cannot be done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_paused: bool,
+    /// For a resize: to what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Sizes>,
+}
+
+/// The sizes with which a VM was booted: they shape it until it is booted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Booted {
+    /// What it had at first.
+    pub boot: Sizes,
+    /// What it can grow to.
+    pub max: Sizes,
 }
 
 /// What can be done to an instance.
@@ -190,11 +217,35 @@ pub(crate) fn merge_env(image: &[String], own: &BTreeMap<String, String>) -> Vec
     merged
 }
 
+impl Spec {
+    /// What it has, or is to boot with.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes { vcpus: self.vcpus, memory: self.memory }
+    }
+
+    /// What a VM that is booted from it has.
+    pub(crate) fn to_boot(&self) -> Booted {
+        Booted { boot: self.sizes(), max: Sizes { vcpus: self.max_vcpus, memory: self.memory_max } }
+    }
+}
+
 impl Record {
-    /// The labels that the client gave.
-    #[must_use]
-    pub fn labels(&self) -> &Labels {
-        &self.request.labels
+    /// Brings a record of an older version to the present one.
+    pub(crate) fn upgrade(mut self) -> Self {
+        if self.version == 1 {
+            self.name = self.request.name.clone();
+            self.labels = self.request.labels.clone();
+            self.up = self.vmm.is_some();
+            // Version 1 booted VMs that could not grow.
+            self.booted = self.vmm.as_ref().map(|_| Booted { boot: self.spec.sizes(), max: self.spec.sizes() });
+            self.version = 2;
+        }
+        self
+    }
+
+    /// Whether the memory of its VM is a file.
+    pub(crate) fn is_instant(&self) -> bool {
+        self.request.standby == StandbyClass::Instant
     }
 }
 
@@ -210,11 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn version_one_stays_readable() {
-        let text = include_str!("../golden/record-v1.json");
-        let record: Record = serde_json::from_str(text).unwrap();
-        assert_eq!(record.version, 1);
-        assert_eq!(record.request.standby, crate::StandbyClass::Sparse);
-        assert_eq!(record.request.restart_policy, crate::RestartPolicy::Never);
+    fn every_version_stays_readable() {
+        let [one, two] = [include_str!("../golden/record-v1.json"), include_str!("../golden/record-v2.json")];
+        let upgraded = serde_json::from_str::<Record>(one).unwrap().upgrade();
+        let record: Record = serde_json::from_str(two).unwrap();
+        assert_eq!(upgraded, record);
+        assert_eq!(record.clone().upgrade(), record);
+        let again: serde_json::Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(two).unwrap());
     }
 }

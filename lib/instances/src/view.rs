@@ -36,14 +36,19 @@ pub struct View {
     pub record: Arc<Record>,
     /// The state: computed, never stored.
     pub state: InstanceState,
+    /// Whether there is a committed snapshot.
+    pub has_snapshot: bool,
     /// Whether the guest's agent said that the program was started.
     pub ready: bool,
     /// Init's own time in the guest, in milliseconds, once the agent has told it.
     pub init_ms: Option<u64>,
 }
 
-pub(crate) fn state_of(vmm: Option<VmState>) -> InstanceState {
+/// The state of the API. A committed snapshot is standby, whatever a VMM still, or already, does: it is not resumed
+/// before the snapshot is spent.
+pub(crate) fn state_of(vmm: Option<VmState>, has_snapshot: bool) -> InstanceState {
     match vmm {
+        _ if has_snapshot => InstanceState::Standby,
         None => InstanceState::Stopped,
         Some(VmState::Empty | VmState::Created) => InstanceState::Created,
         Some(VmState::Running) => InstanceState::Running,

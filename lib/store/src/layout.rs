@@ -8,6 +8,12 @@ use uuid::Uuid;
 /// How the name of a draft begins, where instances lie.
 pub const DRAFT_PREFIX: &str = ".new-";
 
+/// How the name of a snapshot that is being taken begins, in an instance's directory.
+pub const SNAPSHOT_DRAFT_PREFIX: &str = "snapshot.new-";
+
+/// How the name of a snapshot that has been used up begins, in an instance's directory.
+pub const SNAPSHOT_SPENT_PREFIX: &str = "snapshot.spent-";
+
 /// Length of an instance's directory name below the runtime directory: 8 hex digits.
 pub const RUN_NAME_LENGTH: usize = 8;
 
@@ -197,6 +203,44 @@ impl InstancePaths {
     #[must_use]
     pub fn config_disk(&self) -> PathBuf {
         self.0.join("config.img")
+    }
+
+    /// The committed snapshot: while it has this name, the instance is in standby.
+    #[must_use]
+    pub fn snapshot(&self) -> PathBuf {
+        self.0.join("snapshot")
+    }
+
+    /// The snapshot that an operation is taking.
+    #[must_use]
+    pub fn snapshot_draft(&self, operation: &OperationId) -> PathBuf {
+        self.0.join(format!("{SNAPSHOT_DRAFT_PREFIX}{operation}"))
+    }
+
+    /// The snapshot that an operation has used up.
+    #[must_use]
+    pub fn snapshot_spent(&self, operation: &OperationId) -> PathBuf {
+        self.0.join(format!("{SNAPSHOT_SPENT_PREFIX}{operation}"))
+    }
+
+    /// Whether a path is that of a snapshot of this instance that is not, or no longer, the committed one.
+    #[must_use]
+    pub fn is_snapshot_leaving(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        path.parent() == Some(self.root())
+            && (name.starts_with(SNAPSHOT_DRAFT_PREFIX) || name.starts_with(SNAPSHOT_SPENT_PREFIX))
+    }
+
+    /// What belongs to the VMM's own user.
+    #[must_use]
+    pub fn vm(&self) -> PathBuf {
+        self.0.join("vm")
+    }
+
+    /// The guest's memory, where that is a file. Not in the snapshot: its path stays true over every rename.
+    #[must_use]
+    pub fn memory_file(&self) -> PathBuf {
+        self.vm().join("memory.img")
     }
 
     /// Everything that is appended to and never renamed.

@@ -15,6 +15,8 @@ mod store;
 #[cfg(any(test, feature = "crash"))]
 pub use crash::{CrashDisk, Fuse, Image};
 pub use disk::{Disk, HostDisk};
-pub use layout::{DRAFT_PREFIX, InstancePaths, Layout, LayoutError, RUN_NAME_LENGTH};
+pub use layout::{
+    DRAFT_PREFIX, InstancePaths, Layout, LayoutError, RUN_NAME_LENGTH, SNAPSHOT_DRAFT_PREFIX, SNAPSHOT_SPENT_PREFIX,
+};
 pub use lock::{DirectoryLock, LockError};
 pub use store::{Store, StoreError};

@@ -140,6 +140,15 @@ impl Store {
         self.synced(directory, self.disk.sync_dir(directory))
     }
 
+    /// Makes a file's content durable, whoever wrote it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn sync(&self, path: &Path) -> Result<(), StoreError> {
+        self.check()?;
+        self.synced(path, self.disk.sync(path))
+    }
+
     /// Makes a file or directory that is already complete under a temporary name durable and gives it its name: the
     /// one instant at which the thing begins to exist. The caller has fsynced files inside that it wrote itself, or
     /// names them in `contents`.

@@ -12,23 +12,23 @@ fn exited() -> GuestMessage {
     GuestMessage::Exited { status: ExitStatus::Code(7), reason: None }
 }
 
-fn frame(message: &GuestMessage) -> Vec<u8> {
+pub(super) fn frame(message: &GuestMessage) -> Vec<u8> {
     encode(0, &serde_json::to_vec(message).unwrap()).unwrap()
 }
 
 /// A guest that reads hellos; the other end is the host's.
-struct Guest {
-    stream: DuplexStream,
+pub(super) struct Guest {
+    pub(super) stream: DuplexStream,
     decoder: Decoder,
 }
 
 impl Guest {
-    fn pair() -> (Self, DuplexStream) {
+    pub(super) fn pair() -> (Self, DuplexStream) {
         let (stream, host) = duplex(16 << 10);
         (Self { stream, decoder: Decoder::default() }, host)
     }
 
-    async fn hear(&mut self) -> HostMessage {
+    pub(super) async fn hear(&mut self) -> HostMessage {
         let mut bytes = [0; 64];
         loop {
             if let Some((0, payload)) = self.decoder.next_frame() {
@@ -40,10 +40,14 @@ impl Guest {
         }
     }
 
-    async fn hear_hello(&mut self) -> u64 {
+    pub(super) async fn hear_hello(&mut self) -> u64 {
         let message = self.hear().await;
         let HostMessage::Hello { version: PROTOCOL_VERSION, nonce } = message else { panic!("got {message:?}") };
         nonce
+    }
+
+    pub(super) async fn say(&mut self, message: &GuestMessage) {
+        self.stream.write_all(&frame(message)).await.unwrap();
     }
 
     /// Answers the hello with `before`, the right answer and `after`, in one go.
@@ -166,6 +170,72 @@ async fn a_guest_that_does_not_read_blocks_a_sender_only_for_a_while() {
     };
     assert!(matches!(refused, AgentError::Send));
     assert!(matches!(client.send(&HostMessage::ExitRecorded).await, Err(AgentError::Interrupted)));
+}
+
+/// A guest and a host that have greeted each other.
+async fn greeted(version: u32) -> (Guest, AgentClient<DuplexStream>) {
+    let (mut guest, host) = Guest::pair();
+    let talk = async {
+        let nonce = guest.hear_hello().await;
+        guest.say(&GuestMessage::Hello { version, nonce }).await;
+        guest
+    };
+    let (guest, client) = tokio::join!(talk, AgentClient::handshake(host, TIMEOUT));
+    (guest, client.unwrap())
+}
+
+fn answer(id: u32, answer: Answer) -> GuestMessage {
+    GuestMessage::Answer { id, answer }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_open_questions_have_answers_and_each_has_one() {
+    let (mut guest, mut client) = greeted(PROTOCOL_VERSION).await;
+    let (first, second) = (client.ask(Ask::Ping).await.unwrap(), client.ask(Ask::Sync).await.unwrap());
+    assert_ne!(first, second);
+    assert_eq!(guest.hear().await, HostMessage::Ask { id: first, ask: Ask::Ping });
+    client.forget(first);
+    for id in [first, second + 1, second, second] {
+        guest.say(&answer(id, Answer::Done)).await;
+    }
+    assert_eq!(client.next().await.unwrap(), answer(second, Answer::Done));
+    guest.say(&answer(second, Answer::Done)).await;
+    assert!(tokio::time::timeout(TIMEOUT, client.next()).await.is_err());
+    assert!(client.noise > 0, "answers that nobody waits for are noise");
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_are_bounded_and_not_for_old_guests() {
+    let (_guest, mut client) = greeted(1).await;
+    assert!(matches!(client.ask(Ask::Ping).await, Err(AgentError::TooOld(1))));
+    let (_guest, mut client) = greeted(2).await;
+    for _ in 0..MAX_OPEN {
+        client.ask(Ask::Ping).await.unwrap();
+    }
+    let refused = client.ask(Ask::Ping).await.unwrap_err();
+    assert!(matches!(refused, AgentError::TooMany) && !refused.is_fatal());
+    client.forget(1);
+    let endless = Ask::Unmount { serial: "x".repeat(MAX_PAYLOAD) };
+    let refused = client.ask(endless).await.unwrap_err();
+    assert!(matches!(refused, AgentError::Frame(_)) && !refused.is_fatal());
+    client.ask(Ask::Ping).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guests_texts_are_short_and_on_one_line() {
+    let (mut guest, mut client) = greeted(2).await;
+    let long = "ä\n\u{1b}[2J".repeat(400);
+    let id = client.ask(Ask::Sync).await.unwrap();
+    guest.say(&answer(id, Answer::Failed { message: long.clone() })).await;
+    guest.say(&GuestMessage::Exited { status: ExitStatus::Code(1), reason: Some(long) }).await;
+    let GuestMessage::Answer { answer: Answer::Failed { message }, .. } = client.next().await.unwrap() else {
+        panic!()
+    };
+    let GuestMessage::Exited { reason, .. } = client.next().await.unwrap() else { panic!() };
+    for text in [message, reason.unwrap()] {
+        assert_eq!(text.chars().count(), MAX_TEXT);
+        assert!(!text.contains(char::is_control) && text.starts_with("ä"));
+    }
 }
 
 proptest! {

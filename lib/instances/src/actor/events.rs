@@ -31,8 +31,11 @@ impl Actor {
             }
             VmEvent::Exited(reason) => {
                 tracing::info!(instance.id = %id, %reason, "the VMM is gone");
-                let expected =
-                    self.record.op.as_ref().is_some_and(|op| matches!(op.kind, OpKind::Delete | OpKind::Stop));
+                let expected = self
+                    .record
+                    .op
+                    .as_ref()
+                    .is_some_and(|op| matches!(op.kind, OpKind::Delete | OpKind::Stop | OpKind::Standby));
                 if !expected && !self.hopeless {
                     self.trouble("vmm_exited", &format!("the VMM ended: {reason}"));
                 }
@@ -64,11 +67,19 @@ impl Actor {
         }
         if self.resets.len() > MAX_RESETS {
             self.hopeless = true;
+            self.stays_down();
             return self.trouble("reboot_loop", "the guest reset more than 5 times within 60 s");
         }
         tracing::info!(instance.id = %self.record.id, "the guest asked for a reset: starting it anew");
         if let Err(error) = self.begin(OpKind::Restart) {
             tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record the restart");
+        }
+    }
+
+    /// No restart policy is to start it.
+    fn stays_down(&mut self) {
+        if let Err(error) = self.update(|record| record.up = false) {
+            tracing::error!(instance.id = %self.record.id, error = %chain(&error), "record that it stays down");
         }
     }
 
@@ -88,6 +99,7 @@ impl Actor {
                 if let Some(live) = &mut self.vmm {
                     live.agent_connected = true;
                 }
+                self.set_clock();
             }
             AgentEvent::Message(GuestMessage::Started { init_ms }) => {
                 if !self.ready {

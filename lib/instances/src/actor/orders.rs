@@ -8,10 +8,9 @@ use std::time::Duration;
 use dataplane_types::Mib;
 use tokio::sync::oneshot;
 
-use super::{Actor, chain};
+use super::{Actor, StepError, chain};
 use crate::admit::{Verdict, admit};
 use crate::record::OpKind;
-use crate::view::state_of;
 use crate::{ActionError, DeleteError, Record, View};
 
 /// What a caller insists on before its instance is touched: judged by the actor, so that nothing comes between.
@@ -52,13 +51,19 @@ pub(crate) struct DeleteMail {
 /// Who waits for an operation's end.
 pub(crate) type ActionReply = oneshot::Sender<Result<Arc<View>, ActionError>>;
 
-/// Any other operation, with whom to tell.
+/// Any other request, with whom to tell.
 pub(crate) struct OrderMail {
-    pub(crate) kind: OpKind,
-    /// How long the guest may take to end, where it has to.
-    pub(crate) grace: Duration,
+    pub(crate) order: Order,
     pub(crate) precondition: Option<Precondition>,
     pub(crate) reply: ActionReply,
+}
+
+/// What is to be done.
+pub(crate) enum Order {
+    /// An operation; its guest may take so long to end, where it has to; whether a snapshot may be thrown away.
+    Act(OpKind, Duration, bool),
+    /// Changes of the record, and of the VM's sizes.
+    Patch(Patch),
 }
 
 impl Actor {
@@ -90,25 +95,74 @@ impl Actor {
             let _ = mail.reply.send(Err(ActionError::Stale(id)));
             return;
         }
-        let state = state_of(self.vmm.as_ref().map(|live| live.state));
-        let answer = match admit(self.record.op.as_ref().map(|op| op.kind), state, mail.kind) {
-            Verdict::Go => match self.begin(mail.kind) {
-                Ok(()) => {
-                    self.grace = mail.grace;
-                    return self.joined.push(mail.reply);
-                }
-                Err(error) => Err(ActionError::Failed(id, chain(&error))),
-            },
-            Verdict::Joined => return self.joined.push(mail.reply),
-            Verdict::AlreadyThere => {
+        let begun = match mail.order {
+            Order::Act(kind, grace, discard) => self.admit_action(kind, grace, discard),
+            Order::Patch(patch) => self.admit_patch(&patch),
+        };
+        match begun {
+            Ok(true) => self.joined.push(mail.reply),
+            Ok(false) => {
                 self.publish();
                 let view = self.views.borrow().clone();
-                view.ok_or(ActionError::NotFound(id))
+                let _ = mail.reply.send(view.ok_or(ActionError::NotFound(id)));
             }
+            Err(error) => drop(mail.reply.send(Err(error))),
+        }
+    }
+
+    /// Whether there is an operation to wait for.
+    fn admit_action(&mut self, kind: OpKind, grace: Duration, discard: bool) -> Result<bool, ActionError> {
+        let id = self.record.id.clone();
+        match admit(self.record.op.as_ref().map(|op| op.kind), self.state(), kind, discard) {
+            Verdict::Go => {
+                match kind {
+                    OpKind::Standby => self.check_standby()?,
+                    OpKind::Restore => self.check_restore()?,
+                    _ => {}
+                }
+                self.begin(kind).map_err(|error| ActionError::Failed(id, chain(&error)))?;
+                self.grace = grace;
+                Ok(true)
+            }
+            Verdict::Joined => Ok(true),
+            Verdict::AlreadyThere => Ok(false),
             Verdict::Busy(kind) => Err(ActionError::Busy { id, kind }),
-            Verdict::Denied(state) => Err(ActionError::InvalidState { id, state, wanted: mail.kind }),
+            Verdict::HasSnapshot => Err(ActionError::HasSnapshot { id, wanted: kind }),
+            Verdict::NoSnapshot => Err(ActionError::NoSnapshot(id)),
+            Verdict::Denied(state) => Err(ActionError::InvalidState { id, state, wanted: kind }),
+        }
+    }
+
+    /// The same for a patch: all of it or nothing.
+    fn admit_patch(&mut self, patch: &Patch) -> Result<bool, ActionError> {
+        let id = self.record.id.clone();
+        let failed = |error: StepError| ActionError::Failed(id.clone(), chain(&error));
+        let target = self.check_sizes(patch)?;
+        let mut labels = self.record.labels.clone();
+        for (name, value) in &patch.labels {
+            match value {
+                Some(value) => labels.insert(name.clone(), value.clone()),
+                None => labels.remove(name),
+            };
+        }
+        let name = patch.name.clone().unwrap_or_else(|| self.record.name.clone());
+        let change = move |record: &mut Record| {
+            record.name = name;
+            record.labels = labels;
+            if let Some(op) = record.op.as_mut().filter(|op| op.kind == OpKind::Resize) {
+                op.target = target.or(op.target);
+            }
         };
-        let _ = mail.reply.send(answer);
+        if target.is_some() {
+            self.begin_with(OpKind::Resize, change).map_err(failed)?;
+            return Ok(true);
+        }
+        let mut changed = self.record.clone();
+        change(&mut changed);
+        if changed != self.record {
+            self.update(|record| *record = changed).map_err(failed)?;
+        }
+        Ok(false)
     }
 
     /// Ends the wait of all who joined the operation that is over.

@@ -17,7 +17,7 @@ impl Actor {
     /// Asks the guest's agent to end the program and waits for the guest to power off. A guest that cannot be asked,
     /// does not end, or starts anew instead has had its chance: nothing that a guest does prolongs the grace.
     pub(crate) async fn ask_guest(&mut self) -> Result<(), StepError> {
-        self.asked = true;
+        self.progress.asked = true;
         if self.grace.is_zero() {
             return Ok(());
         }
@@ -79,7 +79,8 @@ impl Actor {
 
     pub(crate) async fn end_vmm(&mut self) -> Result<(), StepError> {
         if let Some(live) = &self.vmm {
-            if live.unresponsive {
+            // Beside a committed snapshot nothing of the VM is of use: no disk may be touched on the way out.
+            if live.unresponsive || self.snapshot {
                 live.handle.kill().await?;
             } else {
                 live.handle.quit().await?;
@@ -102,6 +103,9 @@ impl Actor {
     pub(crate) async fn settle(&mut self) -> Result<(), StepError> {
         let now = self.deps.clock.now();
         self.hopeless = false;
+        if !self.snapshot {
+            self.remove_memory_file()?;
+        }
         let run_dir = self.deps.store.layout().run(&self.record.uuid);
         self.deps.store.discard_volatile(&run_dir)?;
         self.update(|record| {

@@ -15,10 +15,16 @@ impl Actor {
     /// that will not is ended all the same.
     pub(crate) async fn resume_vm(&mut self) -> Result<(), StepError> {
         let Some(live) = &self.vmm else { return Ok(()) };
-        match live.handle.resume().await {
-            Err(error) if self.record.op.as_ref().is_some_and(|op| op.kind != OpKind::Resume) => {
+        let asking = |kind| matches!(kind, OpKind::Stop | OpKind::Reboot | OpKind::Delete);
+        let resumed = live.handle.resume().await;
+        self.clock_is_stale = true;
+        if live.agent_connected {
+            self.set_clock();
+        }
+        match resumed {
+            Err(error) if self.record.op.as_ref().is_some_and(|op| asking(op.kind)) => {
                 tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "a paused guest is not asked to end");
-                self.asked = true;
+                self.progress.asked = true;
                 Ok(())
             }
             result => Ok(result?),

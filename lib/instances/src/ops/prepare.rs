@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use dataplane_agent::{GuestConfig, GuestNetwork};
 use dataplane_store::InstancePaths;
 use dataplane_types::{InstanceId, OperationId};
-use dataplane_vmm::Vmm;
+use dataplane_vmm::{Capabilities, Vmm};
 use std::sync::Arc;
 use tokio::task::block_in_place;
 use uuid::Uuid;
 
 use crate::record::{OpKind, OpRecord, Pins, RECORD_VERSION, Spec};
-use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record};
+use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record, StandbyClass};
 
 /// A committed instance that has not been started.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ pub(crate) async fn prepare(
 ) -> Result<(Draft, ImageLease), CreateError> {
     request.check(&deps.limits)?;
     let driver = choose(deps, &request)?;
-    check_space(deps)?;
+    check_class(&request, driver.capabilities())?;
+    let needed = if request.standby == StandbyClass::Instant { request.memory.bytes() } else { 0 };
+    check_space(deps, needed)?;
     let lease = deps.disks.lease(&request.image)?;
     let program = request.program(&lease)?;
     let network = &request.network;
@@ -61,11 +63,21 @@ pub(crate) async fn prepare(
             hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
             link,
         },
+        name: request.name.clone(),
+        labels: request.labels.clone(),
         request,
         pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
-        op: Some(OpRecord { kind: OpKind::Create, id: operation.clone(), since: now }),
+        op: Some(OpRecord {
+            kind: OpKind::Create,
+            id: operation.clone(),
+            since: now,
+            from_paused: false,
+            target: None,
+        }),
         vmm: None,
         vmm_generation: 0,
+        booted: None,
+        up: true,
         restart_from: None,
         last_error: None,
         exit_code: None,
@@ -89,7 +101,8 @@ async fn commit(deps: &Deps, record: &Record, draft: &InstancePaths) -> Result<I
     let config = guest_config(deps, record).to_disk()?;
     block_in_place(|| {
         store.create_dir(draft.root(), 0o711)?;
-        store.create_dir(&draft.logs(), 0o700)
+        store.create_dir(&draft.logs(), 0o700)?;
+        store.create_dir(&draft.vm(), 0o700)
     })?;
     let writable = draft.writable_disk();
     deps.disks.make_writable(&writable, record.spec.disk, record.uuid).await?;
@@ -113,9 +126,25 @@ fn choose<'a>(deps: &'a Deps, request: &CreateRequest) -> Result<&'a Arc<dyn Vmm
     }
 }
 
-fn check_space(deps: &Deps) -> Result<(), CreateError> {
+/// Refuses a class of standby that this VMM does not have, or that cannot be had together with growing.
+fn check_class(request: &CreateRequest, capabilities: Capabilities) -> Result<(), CreateError> {
+    if request.standby == StandbyClass::Sparse {
+        return Ok(());
+    }
+    if !capabilities.memory_file {
+        return Err(CreateError::NotSupported("this hypervisor has no instant standby".to_owned()));
+    }
+    if request.memory_max.is_some_and(|max| max != request.memory) {
+        return Err(CreateError::NotSupported(
+            "an instance with instant standby cannot grow: memory_max_mb must equal memory_mb".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn check_space(deps: &Deps, needed: u64) -> Result<(), CreateError> {
     let free = deps.store.free_bytes()?;
-    if free < deps.reserved_bytes {
+    if free.saturating_sub(needed) < deps.reserved_bytes {
         return Err(CreateError::NoSpace { free, reserved: deps.reserved_bytes });
     }
     Ok(())

@@ -1,14 +1,17 @@
 //! From a record to a running VM: TAP, VMM process, VM, boot.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 
 use dataplane_agent::{CONFIG_DISK_SERIAL, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_store::InstancePaths;
-use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, Sizes, VmHandle, VmSpec, VmState, Vmm, VmmError};
+use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, VmHandle, VmSpec, VmState, Vmm, VmmError};
+
+use tokio::task::block_in_place;
 
 use crate::actor::{Actor, LiveVmm, StepError};
 use crate::plan::SeenLink;
-use crate::record::VmmRecord;
+use crate::record::{OpKind, VmmRecord};
 use crate::{Deps, Record, orphans};
 
 /// The guest kernel's command line. `panic=0`: a panicked guest stands still and is reported, it does not loop.
@@ -16,18 +19,18 @@ use crate::{Deps, Record, orphans};
 const CMDLINE: &str = "console=ttyS0 quiet panic=0 reboot=t clocksource=kvm-clock memhp_default_state=online_movable";
 
 /// Everything that a VMM of this record is started with.
-pub(crate) fn launch(deps: &Deps, record: &Record, paths: &InstancePaths, generation: u64) -> Launch {
+fn launch(deps: &Deps, record: &Record, paths: &InstancePaths, purpose: Purpose, generation: u64) -> Launch {
     let layout = deps.store.layout();
     let disk = |serial: &str, path, readonly| DiskSpec { serial: serial.to_owned(), path, readonly };
-    let sizes = Sizes { vcpus: record.spec.vcpus, memory: record.spec.memory };
+    let booted = record.booted.unwrap_or_else(|| record.spec.to_boot());
     Launch {
-        purpose: Purpose::Boot,
+        purpose,
         spec: VmSpec {
             uuid: record.uuid,
-            boot: sizes,
-            now: sizes,
-            max: Sizes { vcpus: record.spec.max_vcpus, memory: record.spec.memory_max },
-            memory_file: None,
+            boot: booted.boot,
+            now: record.spec.sizes(),
+            max: booted.max,
+            memory_file: record.is_instant().then(|| paths.memory_file()),
             kernel: layout.boot_file(&record.pins.kernel),
             initramfs: layout.boot_file(&record.pins.initramfs),
             cmdline: CMDLINE.to_owned(),
@@ -67,11 +70,20 @@ impl Actor {
     pub(crate) async fn spawn(&mut self) -> Result<(), StepError> {
         let driver = Arc::clone(self.deps.driver(&self.record)?);
         let generation = self.record.vmm_generation + 1;
+        let purpose = if self.snapshot { Purpose::Restore } else { Purpose::Boot };
+        let version = driver.version().to_owned();
         self.update(|record| {
             record.vmm_generation = generation;
             record.vmm = Some(VmmRecord { generation, process: None });
+            if purpose == Purpose::Boot {
+                record.booted = Some(record.spec.to_boot());
+                record.spec.hypervisor_version = version;
+            }
         })?;
-        let launch = launch(&self.deps, &self.record, &self.paths, generation);
+        if purpose == Purpose::Boot {
+            self.make_memory_file()?;
+        }
+        let launch = launch(&self.deps, &self.record, &self.paths, purpose, generation);
         self.deps.store.create_dir(&launch.run_dir, 0o700)?;
         let handle = driver.spawn(&launch).await?;
         let process = handle.process().clone();
@@ -87,29 +99,63 @@ impl Actor {
 
     pub(crate) async fn boot(&mut self) -> Result<(), StepError> {
         let Some(handle) = self.vmm.as_ref().map(|live| Arc::clone(&live.handle)) else { return Ok(()) };
-        self.booted = true;
+        self.progress.booted = true;
         self.unless_deleted(&handle, handle.boot()).await
     }
 
     /// Waits for a call, which may take a minute, but not beyond a delete: a guest that has not booted has nothing to
     /// lose, and a VMM that hangs would keep every gentler call waiting.
-    async fn unless_deleted(
+    pub(crate) async fn unless_deleted(
         &mut self,
         handle: &Arc<dyn VmHandle>,
         call: impl Future<Output = Result<(), VmmError>>,
     ) -> Result<(), StepError> {
-        let mut call = std::pin::pin!(call);
-        while !self.deleting() {
-            // Cancel-safe: the call is pinned outside and polled again, the other branch is a channel receive.
-            tokio::select! {
-                biased;
-                done = &mut call => return Ok(done?),
-                Some(mail) = self.deletes.recv() => self.admit_delete(mail),
-            }
+        if let Some(done) = self.unless_deleted_or(call).await {
+            return Ok(done?);
         }
         handle.kill().await?;
         self.vmm = None;
         Ok(())
+    }
+
+    /// Waits for something, but not beyond a delete: `None` then. Whoever asks for something else meanwhile is told at
+    /// once that this is in progress.
+    pub(crate) async fn unless_deleted_or<T>(&mut self, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = std::pin::pin!(call);
+        while !self.deleting() {
+            // Cancel-safe: the call is pinned outside and polled again, the other branches are channel receives.
+            tokio::select! {
+                biased;
+                done = &mut call => return Some(done),
+                Some(mail) = self.deletes.recv() => self.admit_delete(mail),
+                Some(mail) = self.orders.recv() => self.admit_order(mail),
+            }
+        }
+        None
+    }
+
+    /// A new memory file for a VM that is to be booted: all of it reserved, since a hole on a full disk would kill the
+    /// guest later.
+    fn make_memory_file(&self) -> Result<(), StepError> {
+        if !self.record.is_instant() {
+            return Ok(());
+        }
+        self.remove_memory_file()?;
+        let (needed, reserved) = (self.record.spec.memory.bytes(), self.deps.reserved_bytes);
+        let free = self.deps.store.free_bytes()?;
+        if free.saturating_sub(needed) < reserved {
+            return Err(StepError::NoSpace { free, needed, reserved });
+        }
+        self.deps.store.create_dir(&self.paths.vm(), 0o700)?;
+        let path = self.paths.memory_file();
+        let made = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let reserve = |file| rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, needed);
+        let made = made.and_then(|file| Ok(block_in_place(|| reserve(file))?));
+        made.map_err(|source| StepError::MemoryFile { act: "reserve", source })
+    }
+
+    pub(crate) fn remove_memory_file(&self) -> Result<(), StepError> {
+        Ok(self.deps.store.discard_volatile(&self.paths.memory_file())?)
     }
 
     /// The VM runs: the operation is over.
@@ -117,22 +163,35 @@ impl Actor {
         let now = self.deps.clock.now();
         // A short program may have ended before anybody looked.
         let has_ended = self.vmm.as_ref().is_some_and(|live| live.state == VmState::Shutdown);
-        tracing::info!(instance.id = %self.record.id, "the VM runs");
+        let restored = self.record.op.as_ref().is_some_and(|op| op.kind == OpKind::Restore);
+        tracing::info!(instance.id = %self.record.id, restored, "the VM runs");
+        self.cause = None;
         self.update(|record| {
             record.op = None;
             record.restart_from = None;
-            record.started_at = Some(now);
             record.stopped_at = has_ended.then_some(now);
-            record.exit_code = None;
             record.last_error = None;
+            if !restored {
+                record.started_at = Some(now);
+                record.exit_code = None;
+            }
         })
     }
 
     /// At start: takes up the record's VMM when it lives, and ends processes that the record cannot name.
     pub(crate) async fn adopt(&mut self) -> Result<(), StepError> {
+        self.look_for_snapshots()?;
+        if let Some(op) = &self.record.op {
+            tracing::info!(instance.id = %self.record.id, operation = %op.kind, since = %op.since, "taking up an operation that was cut short");
+            // One with a commit that it has not come to is undone: its client is gone, its guest may be paused.
+            if self.can_undo() {
+                let message = format!("the daemon ended during the {}: it was undone", op.kind);
+                self.undo_because("interrupted", &message);
+            }
+        }
         let Some(vmm) = self.record.vmm.clone() else { return Ok(()) };
         let driver = Arc::clone(self.deps.driver(&self.record)?);
-        let launch = launch(&self.deps, &self.record, &self.paths, vmm.generation);
+        let launch = launch(&self.deps, &self.record, &self.paths, Purpose::Boot, vmm.generation);
         if let Some(process) = &vmm.process
             && let Some(handle) = driver.adopt(&launch, process).await?
         {

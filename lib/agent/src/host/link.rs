@@ -1,0 +1,338 @@
+//! One conversation after another with a guest's agent, for as long as somebody holds the [`Link`].
+//!
+//! Invariant: a conversation that breaks is made again; a question is answered, refused or given up within its patience,
+//! and at once when the conversation that it was asked in is over. A guest that stops answering is noticed by
+//! heartbeats, never by its silence alone: it may have nothing to say. Knows nothing of what is asked and said.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::{AgentClient, AgentError, MAX_OPEN};
+use crate::message::{ASK_VERSION, Answer, Ask, GuestMessage, HostMessage};
+
+/// A guest that listens answers at once; one that is emulated and busy may take seconds.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause between attempts to reach a guest that does not listen yet: no VMM tells when it begins to.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A conversation that broke earlier than this does not make the next one come sooner.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// The time from one ping to the next.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long a ping may go unanswered.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// The longest patience that makes sense.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Words on their way to the guest, or events on their way to the owner.
+const QUEUE: usize = 16;
+
+/// What the owner of a link hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A conversation has begun.
+    Connected,
+    /// The guest said something that is no answer.
+    Message(GuestMessage),
+    /// The guest has stopped answering, and the conversation was given up; said once, until another one begins.
+    Silent,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There is no conversation to ask in.
+    #[error("the guest's agent is not connected")]
+    NotConnected,
+    /// The guest answers no questions.
+    #[error("the guest's agent speaks version {0} of the protocol, and answers questions from {ASK_VERSION} on")]
+    TooOld(u32),
+    /// As many questions as there may be have no answer yet.
+    #[error("too many questions to the guest's agent are open")]
+    Busy,
+    /// The question cannot be put into a message.
+    #[error("say a question to the guest's agent")]
+    Unspeakable(#[source] AgentError),
+    /// The conversation ended before the answer.
+    #[error("the conversation with the guest's agent broke before its answer")]
+    Broken,
+    /// The answer did not come in time. Whether the guest does what was asked is not known.
+    #[error("the guest's agent did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The guest says that it could not be done, and why.
+    #[error("the guest's agent: {0}")]
+    Failed(String),
+}
+
+/// The owner's end. What [`Link::new`] gives beside it does the work, and is to be driven or spawned by the owner.
+#[derive(Debug)]
+pub struct Link {
+    events: mpsc::Receiver<LinkEvent>,
+    present: Present,
+}
+
+/// The conversation of this moment, if one stands.
+type Present = Arc<Mutex<Option<Standing>>>;
+
+#[derive(Debug)]
+struct Standing {
+    guest_version: u32,
+    words: mpsc::Sender<Word>,
+}
+
+#[derive(Debug)]
+enum Word {
+    Say(HostMessage),
+    Ask(Ask, Reply),
+}
+
+type Reply = oneshot::Sender<Result<Answer, AskError>>;
+
+impl Link {
+    /// A link whose streams come from `dial`, and the work of it, which ends when the link is dropped and something
+    /// happens: who wants it to end at once drops both.
+    pub fn new<D, F, S, E>(dial: D) -> (Self, impl Future<Output = ()> + Send)
+    where
+        D: Fn() -> F + Send,
+        F: Future<Output = Result<S, E>> + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+        E: Display + Send,
+    {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let present = Present::default();
+        (Self { events, present: Arc::clone(&present) }, converse(dial, sender, present))
+    }
+
+    /// The next thing that happens; `None` when nothing can happen any more. Cancel-safe.
+    pub async fn next(&mut self) -> Option<LinkEvent> {
+        self.events.recv().await
+    }
+
+    /// Says something in the present conversation. Lost when there is none, or when it breaks: the caller repeats on
+    /// [`LinkEvent::Connected`].
+    pub fn say(&self, message: HostMessage) {
+        let _ = self.put(Word::Say(message), 0);
+    }
+
+    /// Asks something in the present conversation: at once, whether or not the future is awaited. Dropping that gives
+    /// up the answer.
+    ///
+    /// # Errors
+    /// [`AskError`], at once when the conversation ends. The guest's refusal ([`Answer::Failed`]) is one too.
+    pub fn ask(&self, ask: Ask, patience: Duration) -> impl Future<Output = Result<Answer, AskError>> + Send + use<> {
+        let deadline = Instant::now() + patience.min(LONGEST_PATIENCE);
+        let (reply, answer) = oneshot::channel();
+        let put = self.put(Word::Ask(ask, reply), ASK_VERSION);
+        async move {
+            put?;
+            match timeout_at(deadline, answer).await {
+                Err(_) => Err(AskError::Timeout(patience)),
+                Ok(Err(_)) => Err(AskError::Broken),
+                Ok(Ok(Ok(Answer::Failed { message }))) => Err(AskError::Failed(message)),
+                Ok(Ok(answer)) => answer,
+            }
+        }
+    }
+
+    fn put(&self, word: Word, least_version: u32) -> Result<(), AskError> {
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = present.as_ref().ok_or(AskError::NotConnected)?;
+        if standing.guest_version < least_version {
+            return Err(AskError::TooOld(standing.guest_version));
+        }
+        standing.words.try_send(word).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AskError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AskError::NotConnected,
+        })
+    }
+}
+
+/// Why a conversation ended.
+#[derive(Debug)]
+enum End {
+    /// The link is gone.
+    Unwanted,
+    /// The guest stopped answering.
+    Silent,
+    Broken(AgentError),
+}
+
+async fn converse<D, F, S, E>(dial: D, events: mpsc::Sender<LinkEvent>, present: Present)
+where
+    D: Fn() -> F + Send,
+    F: Future<Output = Result<S, E>> + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    E: Display + Send,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let client = match dial().await {
+            Ok(stream) => AgentClient::handshake(stream, HANDSHAKE_TIMEOUT).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match client {
+            Ok(client) => {
+                let begun = Instant::now();
+                match stand(client, &events, &present).await {
+                    End::Unwanted => return,
+                    End::Silent => {
+                        tracing::debug!("the guest's agent has stopped answering");
+                        if events.send(LinkEvent::Silent).await.is_err() {
+                            return;
+                        }
+                    }
+                    End::Broken(error) => tracing::debug!(%error, "the conversation with the guest's agent broke"),
+                }
+                if begun.elapsed() >= STEADY {
+                    pause = FIRST_PAUSE;
+                }
+            }
+            Err(error) => tracing::trace!(error, "the guest's agent is not reachable yet"),
+        }
+        if events.is_closed() {
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Clears the present conversation when it is over, however that comes about.
+struct Clears<'a>(&'a Present);
+
+impl Drop for Clears<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// One conversation, from its beginning to its end.
+async fn stand<S: AsyncRead + AsyncWrite + Unpin>(
+    client: AgentClient<S>,
+    events: &mpsc::Sender<LinkEvent>,
+    present: &Present,
+) -> End {
+    let (words, receiver) = mpsc::channel(QUEUE);
+    let guest_version = client.guest_version();
+    // Cleared before the talk with its open questions is dropped: who hears that one is broken finds none standing.
+    let mut talk = Talk::new(client, receiver);
+    let _clears = Clears(present);
+    *present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Standing { guest_version, words });
+    if events.send(LinkEvent::Connected).await.is_err() {
+        return End::Unwanted;
+    }
+    loop {
+        match talk.step(events).await {
+            Ok(()) => {}
+            Err(end) => return end,
+        }
+    }
+}
+
+/// A conversation and what is open in it.
+struct Talk<S> {
+    client: AgentClient<S>,
+    words: mpsc::Receiver<Word>,
+    open: BTreeMap<u32, Reply>,
+    /// `None` with a guest that answers no pings.
+    heartbeat: Option<Heartbeat>,
+}
+
+#[derive(Debug)]
+enum Heartbeat {
+    /// When the next ping goes out.
+    Next(Instant),
+    /// A ping's number and when it went out.
+    Sent(u32, Instant),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+    fn new(client: AgentClient<S>, words: mpsc::Receiver<Word>) -> Self {
+        let answers = client.guest_version() >= ASK_VERSION;
+        let heartbeat = answers.then(|| Heartbeat::Next(Instant::now() + HEARTBEAT));
+        Self { client, words, open: BTreeMap::new(), heartbeat }
+    }
+
+    /// Does the next thing that there is to do.
+    async fn step(&mut self, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
+        let due = match &self.heartbeat {
+            None => None,
+            Some(Heartbeat::Next(at)) => Some(*at),
+            Some(Heartbeat::Sent(_, at)) => Some(*at + SILENCE),
+        };
+        // All are cancel-safe: the client's next by its contract, a channel's recv, a sleep. What the guest has said is
+        // heard first: after a stall of this process an answer and its deadline are there together.
+        tokio::select! {
+            biased;
+            message = self.client.next() => self.hear(message.map_err(End::Broken)?, events).await,
+            word = self.words.recv() => match word {
+                Some(Word::Say(message)) => self.client.send(&message).await.map_err(End::Broken),
+                Some(Word::Ask(ask, reply)) => self.ask(ask, reply).await,
+                None => Err(End::Unwanted),
+            },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.beat().await,
+        }
+    }
+
+    async fn hear(&mut self, message: GuestMessage, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
+        let GuestMessage::Answer { id, answer } = message else {
+            return events.send(LinkEvent::Message(message)).await.map_err(|_| End::Unwanted);
+        };
+        if let Some(Heartbeat::Sent(ping, at)) = self.heartbeat
+            && ping == id
+        {
+            self.heartbeat = Some(Heartbeat::Next(at + HEARTBEAT));
+        } else if let Some(reply) = self.open.remove(&id) {
+            // Whoever asked may have given up by now.
+            let _ = reply.send(Ok(answer));
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, ask: Ask, reply: Reply) -> Result<(), End> {
+        if reply.is_closed() {
+            return Ok(());
+        }
+        let given_up: Vec<u32> = self.open.extract_if(.., |_, reply| reply.is_closed()).map(|(id, _)| id).collect();
+        given_up.into_iter().for_each(|id| self.client.forget(id));
+        // One is the heartbeat's.
+        if self.open.len() + 1 >= MAX_OPEN {
+            let _ = reply.send(Err(AskError::Busy));
+            return Ok(());
+        }
+        match self.client.ask(ask).await {
+            Ok(id) => {
+                self.open.insert(id, reply);
+                Ok(())
+            }
+            Err(error) if error.is_fatal() => Err(End::Broken(error)),
+            Err(error) => {
+                let _ = reply.send(Err(AskError::Unspeakable(error)));
+                Ok(())
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), End> {
+        if let Some(Heartbeat::Sent(..)) = self.heartbeat {
+            return Err(End::Silent);
+        }
+        let ping = self.client.ask(Ask::Ping).await.map_err(End::Broken)?;
+        self.heartbeat = Some(Heartbeat::Sent(ping, Instant::now()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
