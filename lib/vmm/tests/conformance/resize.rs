@@ -22,10 +22,9 @@ async fn guest_has(rig: &Rig, handle: &Arc<dyn VmHandle>, wanted: Sizes) {
         loop {
             let asked = agent.ask(Ask::OnlineCpus).await.unwrap();
             let answer = loop {
-                match message(&mut agent).await {
-                    GuestMessage::Answer { id, answer } if id == asked => break answer,
-                    GuestMessage::Hello { .. } | GuestMessage::Started { .. } => {}
-                    other => panic!("{other:?}"),
+                if let GuestMessage::Answer { id, answer } = message(&mut agent).await {
+                    assert_eq!(id, asked);
+                    break answer;
                 }
             };
             let Answer::Sizes { vcpus, memory_kib } = answer else { panic!("{answer:?}") };

@@ -233,10 +233,9 @@ async fn a_spent_snapshot_is_found_out_by_its_guest() {
 async fn ask(agent: &mut AgentClient, ask: Ask) -> Answer {
     let asked = agent.ask(ask).await.unwrap();
     loop {
-        match tokio::time::timeout(LIMIT, agent.next()).await.unwrap().unwrap() {
-            GuestMessage::Answer { id, answer } if id == asked => return answer,
-            GuestMessage::Started { .. } => {}
-            other => panic!("{other:?}"),
+        if let GuestMessage::Answer { id, answer } = tokio::time::timeout(LIMIT, agent.next()).await.unwrap().unwrap() {
+            assert_eq!(id, asked);
+            return answer;
         }
     }
 }
