@@ -14,7 +14,7 @@ help:
 	@echo 'make dev            rebuild and restart on every change; virtual machines keep running'
 	@echo 'make generate       server stubs from openapi.yaml'
 	@echo 'make lint           format, clippy, licences, shellcheck'
-	@echo 'make bench          sizes and times of what was built'
+	@echo 'make bench          sizes and times of what was built, each beside a baseline'
 	@echo 'make install        PREFIX=$(PREFIX), DESTDIR=$(DESTDIR)'
 	@echo 'make install-tools  everything the above need'
 

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Sizes of what is shipped, and times of what everything else waits for. Plain numbers, one a line.
+# Sizes of what is shipped, times of what everything else waits for, and what the daemon costs beside its VMMs.
+# Arguments choose the sections of the last part: see benches/lifecycle/main.rs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -23,3 +24,10 @@ for round in 1 2 3; do
 	printf 'time kernel %d     %10d ms\n' "$round" $(((ended - started) / 1000000))
 done
 if command -v cloud-hypervisor >/dev/null; then scripts/nested-host --selftest | grep -E '^(guest|emulated)'; fi
+
+# Root, and TAPs in a namespace of its own.
+if [ "$(id -u)" = 0 ] && [ -c /dev/net/tun ]; then
+	cargo bench --quiet -p dataplane-testkit --bench lifecycle -- "$@"
+else
+	echo 'lifecycle: skipped, it needs root and /dev/net/tun'
+fi

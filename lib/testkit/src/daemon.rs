@@ -74,6 +74,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// Its process id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// A client on its Unix socket.
     #[must_use]
     pub fn client(&self) -> Client {

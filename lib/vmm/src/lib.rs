@@ -100,8 +100,9 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     /// [`VmmError`].
     async fn resume(&self) -> Result<(), VmmError>;
 
-    /// Writes all that a paused VM is, but for its disks and its memory file, into an empty directory, and reads it
-    /// again: on success every file is there, whole and of the right size, though not yet durable. The VM stays paused.
+    /// Writes all that a paused VM is, but for its disks and its memory file, into an empty directory that the VMM may
+    /// write, and reads it again: on success every file is there, whole and of the right size, though not yet durable.
+    /// The VM stays paused.
     ///
     /// # Errors
     /// [`VmmError`]; the directory then holds what it holds, and the VM is still paused. One that the VMM cannot write

@@ -122,12 +122,12 @@ impl Vmm for Qemu {
         answers(&process, &sockets, &launch.events, &vmm_log).await?;
         drop(order);
         starting.keep();
-        Ok(Arc::new(Handle::new(launch, process)))
+        Ok(Arc::new(Handle::new(launch, self.accelerator, process)))
     }
 
     async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
         let Some(process) = process::adopt(process, launch.confinement.cgroup.clone())? else { return Ok(None) };
-        Ok(Some(Arc::new(Handle::new(launch, process))))
+        Ok(Some(Arc::new(Handle::new(launch, self.accelerator, process))))
     }
 }
 

@@ -207,6 +207,23 @@ fn rewrite_memory(config: &mut Value, spec: &VmSpec) -> Result<(), String> {
     }
 }
 
+/// Looks at the file of a rewritten configuration's memory: one that is too short would end the VMM later, in the middle
+/// of anything. Blocks.
+///
+/// # Errors
+/// In words.
+pub(super) fn check_memory_file(config: &Value) -> Result<(), String> {
+    let zone = &config["memory"]["zones"][0];
+    let (Some(file), Some(size)) = (zone["file"].as_str(), zone["size"].as_u64()) else { return Ok(()) };
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.len() == size => Ok(()),
+        Ok(metadata) => {
+            Err(format!("the memory file {file:?} is {} bytes long, {size} would be right", metadata.len()))
+        }
+        Err(error) => Err(format!("look at the memory file {file:?}: {error}")),
+    }
+}
+
 fn part<'a>(config: &'a mut Value, name: &str) -> Result<&'a mut Map<String, Value>, String> {
     config.get_mut(name).and_then(Value::as_object_mut).ok_or_else(|| format!("{CONFIG} has no {name}"))
 }

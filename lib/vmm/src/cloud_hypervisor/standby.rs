@@ -12,7 +12,7 @@ use super::api::{Call, Refusal};
 use super::handle::Handle;
 use super::restore::{self, Copy};
 use super::snapshot::{self, Snapshot};
-use super::wire::VmInfo;
+use super::wire::{State, VmInfo};
 use crate::process::{lend, show_directory, take_back};
 use crate::{Sizes, VmmError};
 
@@ -64,7 +64,8 @@ impl Handle {
         let prepared = blocking(move || {
             let mut snapshot = Snapshot::read(&source, launch.spec.memory_file.is_some())?;
             let rewritten = restore::rewrite(&mut snapshot.config, &launch);
-            rewritten.map_err(|message| snapshot::unusable(&source, message))?;
+            let checked = rewritten.and_then(|()| restore::check_memory_file(&snapshot.config));
+            checked.map_err(|message| snapshot::unusable(&source, message))?;
             let ram = restore::ram_of(&snapshot.config, snapshot.memory_bytes);
             show_directory(&source, &launch)?;
             let mode = restore::mode(version, ram, restore::can_page());
@@ -89,7 +90,14 @@ impl Handle {
         let body = body(&json!({"source_url": url, "memory_restore_mode": mode.name()}));
         self.api.call(call, Some(body)).await?.map_err(|refusal| refusal.into_error(call))?;
         self.seen.set_booted(true);
-        Ok(())
+        // A guest that is not there, or that runs already, must not be committed to.
+        match self.info().await?.map(|info| info.state) {
+            Some(State::Paused) => Ok(()),
+            other => {
+                let message = format!("the VM is then {other:?}");
+                Err(VmmError::Nonsense { call: call.name(), message })
+            }
+        }
     }
 
     pub(super) async fn change_sizes(&self, wanted: Sizes) -> Result<(), VmmError> {
@@ -98,6 +106,12 @@ impl Handle {
         if !vcpus_fit || !(spec.boot.memory..=spec.max.memory).contains(&wanted.memory) {
             // The VMM would take some of these, and do nothing or something else.
             let message = format!("{wanted:?} is not between {:?} and {:?}", spec.boot, spec.max);
+            return Err(VmmError::Refused { call: RESIZE.name(), message });
+        }
+        let state = self.info().await?.map(|info| info.state);
+        if !matches!(state, Some(State::Running | State::Paused)) {
+            // Without a guest the VMM would rewrite what it boots with.
+            let message = "there is no guest to take other sizes".into();
             return Err(VmmError::Refused { call: RESIZE.name(), message });
         }
         let vcpus = body(&json!({"desired_vcpus": wanted.vcpus}));

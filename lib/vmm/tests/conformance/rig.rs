@@ -26,7 +26,7 @@ pub(crate) const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(128) };
 
 /// How long anything may take: a real guest under software emulation on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-const RETRY: Duration = Duration::from_millis(50);
+pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 /// A VM under test.
 #[derive(Debug)]
