@@ -127,7 +127,8 @@ impl Vmm for CloudHypervisor {
 
     async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
         let Some(process) = process::adopt(process, launch.confinement.cgroup.clone())? else { return Ok(None) };
-        Ok(Some(Arc::new(Handle::new(launch, self.number, process))))
+        let launch = process::as_running(launch, process.process())?;
+        Ok(Some(Arc::new(Handle::new(&launch, self.number, process))))
     }
 }
 

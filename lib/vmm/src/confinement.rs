@@ -5,12 +5,14 @@
 //! belongs to one VM at a time. This module knows numbers and kernel interfaces, no VMM and no VM.
 
 pub(crate) mod cgroup;
+mod confiner;
 pub(crate) mod landlock;
 mod uids;
 
 use std::path::PathBuf;
 
 pub use cgroup::Cgroups;
+pub use confiner::{ConfinementSwitches, Confiner};
 pub use landlock::landlock_version;
 pub use uids::{UidError, UidPool, VM_UIDS};
 

@@ -16,7 +16,10 @@ mod qemu;
 mod select;
 
 pub use cloud_hypervisor::CloudHypervisor;
-pub use confinement::{Cgroups, Confinement, SHARED_GID, UidError, UidPool, VM_UIDS, VmIdentity, landlock_version};
+pub use confinement::{
+    Cgroups, Confinement, ConfinementSwitches, Confiner, SHARED_GID, UidError, UidPool, VM_UIDS, VmIdentity,
+    landlock_version,
+};
 pub use error::{Effect, VmmError};
 pub use host::HostFacts;
 pub use model::{

@@ -26,7 +26,7 @@ pub(crate) use output::{Log, append_to, first_output, make_anew};
 pub(crate) use watch::{Starting, Watched};
 
 use self::confine::Confine;
-use crate::{VmmError, VmmProcess};
+use crate::{Launch, VM_UIDS, VmIdentity, VmmError, VmmProcess};
 
 /// A program to start.
 #[derive(Debug)]
@@ -94,6 +94,19 @@ pub(crate) fn adopt(process: &VmmProcess, cgroup: Option<PathBuf>) -> Result<Opt
         return Ok(None);
     }
     Watched::new(process.clone(), pidfd, cgroup).map(Some).map_err(refused)
+}
+
+/// The launch with the identity that the process really has: it may have been started under another configuration.
+///
+/// # Errors
+/// [`VmmError::Host`] when `/proc` does not tell.
+pub(crate) fn as_running(launch: &Launch, process: &VmmProcess) -> Result<Launch, VmmError> {
+    let path = PathBuf::from(format!("/proc/{}/status", process.pid));
+    let failed = |source| VmmError::Host { act: "read", path: path.clone(), source };
+    let Some(uid) = identity::uid_of(process.pid).map_err(failed)? else { return Ok(launch.clone()) };
+    let mut launch = launch.clone();
+    launch.confinement.identity = VM_UIDS.contains(&uid).then(|| VmIdentity::of(uid));
+    Ok(launch)
 }
 
 fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {

@@ -22,7 +22,7 @@ const PERIOD_US: u64 = 100_000;
 const MAX_TASKS: u64 = 1024;
 /// How often, and how many times, a group whose last process is just going is tried again.
 const REMOVE_RETRY: Duration = Duration::from_millis(20);
-const REMOVE_TRIES: u32 = 100;
+const REMOVE_TRIES: u32 = 25;
 
 /// The place for the cgroups of one data directory's VMs.
 #[derive(Debug, Clone)]
@@ -61,6 +61,10 @@ impl Cgroups {
         Ok(Self { root: directory })
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The group of one VM, by a name that is its alone: what [`crate::Confinement::cgroup`] takes.
     #[must_use]
     pub fn of(&self, name: &str) -> PathBuf {
@@ -83,6 +87,14 @@ impl Cgroups {
             held.push((entry.file_name().to_string_lossy().into_owned(), pids));
         }
         Ok(held)
+    }
+
+    /// Removes our own part of the hierarchy, unless there is something in it: for a daemon that ends.
+    pub fn retire(&self) {
+        if remove_now(&self.root).is_ok() {
+            // Another data directory may have its part there.
+            let _shared = self.root.parent().map(remove_now);
+        }
     }
 
     /// Kills all that is in a group, by its name.

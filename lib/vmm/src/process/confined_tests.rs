@@ -132,6 +132,33 @@ async fn a_vm_has_its_files_and_nobody_elses() {
 
 #[tokio::test]
 #[ignore = "needs root: changes uids"]
+async fn what_was_handed_over_comes_back_when_confinement_is_switched_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut launch = launch(directory.path(), ME);
+    run(&launch, "true").await;
+    let needs = Needs { binary: Path::new("/bin/sh"), devices: &[], files: &[], overhead_mib: 16 };
+    let null = || File::options().write(true).open("/dev/null").unwrap();
+    let child = spawn(Program {
+        binary: "/bin/sleep".into(),
+        arguments: vec!["60".into()],
+        stdout: null(),
+        stderr: null(),
+        inherit: Vec::new(),
+        jail: Jail::prepare(&launch, &needs).unwrap(),
+    });
+    let child = child.unwrap();
+    launch.confinement = Confinement::default();
+    let running = as_running(&launch, child.process()).unwrap();
+    assert_eq!(running.confinement.identity, Some(VmIdentity::of(ME)), "it is what it was started as");
+    child.kill().await.unwrap();
+    let script = format!("cd {}; echo x >> writable && cat config image >/dev/null", directory.path().display());
+    assert_eq!(run(&launch, &script).await, "");
+    assert_eq!(owner(&launch.spec.disks[1].path), (0, 0, 0o600));
+    assert_eq!(owner(&launch.run_dir), (0, 0, 0o700));
+}
+
+#[tokio::test]
+#[ignore = "needs root: changes uids"]
 async fn nothing_is_handed_over_through_a_link() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("secret");

@@ -17,16 +17,25 @@ use crate::{DiskSpec, Launch, SHARED_GID, VM_UIDS, VmIdentity, VmmError};
 /// More files than any VMM's snapshot has.
 const MAX_ENTRIES: usize = 64;
 
-/// Hands over what a launch names. What is not there is left to the VMM to complain about.
+/// Hands over what a launch names, or takes it back for a VMM that runs as the daemon. What is not there is left to the
+/// VMM to complain about.
 ///
 /// # Errors
 /// [`VmmError::Host`] with the first file that is not what it should be, or cannot be changed.
 pub(crate) fn hand_over(launch: &Launch) -> Result<(), VmmError> {
-    let Some(identity) = launch.confinement.identity else { return Ok(()) };
+    let Some(identity) = launch.confinement.identity else { return take_all(launch) };
     for disk in &launch.spec.disks {
         if disk.readonly { show(disk, identity)? } else { give(&disk.path, identity, Kind::File)? }
     }
     launch.spec.memory_file.as_deref().map_or(Ok(()), |file| give(file, identity, Kind::File))
+}
+
+fn take_all(launch: &Launch) -> Result<(), VmmError> {
+    let mine = VmIdentity { uid: geteuid().as_raw(), gid: getegid().as_raw() };
+    let disks = launch.spec.disks.iter().filter(|disk| !disk.readonly).map(|disk| disk.path.as_path());
+    let files = disks.chain(launch.spec.memory_file.as_deref());
+    let given = |path: &&Path| rustix::fs::lstat(*path).is_ok_and(|stat| VM_UIDS.contains(&stat.st_uid));
+    files.filter(given).try_for_each(|path| give(path, mine, Kind::File))
 }
 
 /// Empties the directory of the sockets of what a dead VMM left, and lets the VMM make files in it. Those that the

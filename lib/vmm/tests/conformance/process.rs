@@ -1,9 +1,11 @@
 //! The VMM as a process: what it may, and what it must not have.
 
-use dataplane_vmm::SHARED_GID;
+use std::fs::File;
+
+use dataplane_vmm::{ExitReason, SHARED_GID, VmEvent, VmState};
 
 use crate::guests::Program;
-use crate::rig::{Rig, vm_uid};
+use crate::rig::{Rig, cgroups, vm_uid};
 
 #[tokio::test]
 async fn a_vmm_has_a_session_of_its_own_and_no_capability() {
@@ -37,4 +39,36 @@ async fn a_vmm_has_a_session_of_its_own_and_no_capability() {
     if let Some(cgroup) = &rig.launch.confinement.cgroup {
         assert!(!cgroup.exists(), "the cgroup outlives its process");
     }
+}
+
+#[tokio::test]
+async fn a_vmm_that_outgrows_its_limits_is_killed_whole_and_alone() {
+    let (rig, sibling) = (Rig::new(Program::Say("alive")), Rig::new(Program::Say("alive")));
+    let Some(cgroup) = &rig.launch.confinement.cgroup else {
+        eprintln!("no limits here: {}", cgroups().err().unwrap_or_default());
+        return;
+    };
+    let (handle, other) = (rig.boot().await, sibling.boot().await);
+    rig.console_shows("alive", 1).await;
+    sibling.console_shows("alive", 1).await;
+    let read = |name: &str| std::fs::read_to_string(cgroup.join(name)).unwrap();
+    let memory: u64 = read("memory.max").trim().parse().unwrap();
+    let spec = &rig.launch.spec;
+    assert!(
+        (spec.max.memory.bytes() + (100 << 20)..spec.max.memory.bytes() + (400 << 20)).contains(&memory),
+        "{memory}"
+    );
+    assert_eq!(read("cpu.max"), format!("{} 100000\n", (spec.max.vcpus + 1) * 100_000));
+    assert_eq!((read("memory.oom.group"), read("pids.max")), ("1\n".into(), "1024\n".into()));
+    let name = cgroup.file_name().unwrap().to_str().unwrap().to_owned();
+    let held = cgroups().unwrap().sweep().unwrap();
+    assert!(held.contains(&(name.clone(), vec![handle.process().pid])), "{held:?}");
+    let mut events = handle.events().unwrap();
+    std::io::Write::write_all(&mut File::create(cgroup.join("memory.max")).unwrap(), b"1M").unwrap();
+    assert_eq!(rig.event(&mut events).await, VmEvent::Exited(ExitReason::Signal(9)));
+    assert!(!cgroup.exists());
+    assert_eq!(other.state().await.unwrap(), VmState::Running);
+    other.kill().await.unwrap();
+    let held = cgroups().unwrap().sweep().unwrap();
+    assert!(held.iter().all(|(held, _)| *held != name), "{held:?}");
 }

@@ -218,6 +218,9 @@ impl Drop for Rig {
             let pid = Pid::from_raw(i32::try_from(process.pid).unwrap());
             let _gone = kill(pid, Signal::SIGKILL);
         }
+        if self.launch.confinement.cgroup.is_some() {
+            let _off = cgroups().map(|cgroups| cgroups.retire());
+        }
     }
 }
 
@@ -229,6 +232,11 @@ pub(crate) fn vm_uid() -> Option<u32> {
     (geteuid().is_root() && !off).then_some(VM_UIDS.start() + offset)
 }
 
+/// The place for the cgroups of this process of tests.
+pub(crate) fn cgroups() -> Result<Cgroups, String> {
+    Cgroups::probe(&format!("conformance-{}", std::process::id()))
+}
+
 /// All that this host has of it.
 fn confinement(directory: &Path) -> Confinement {
     static TESTS: AtomicU32 = AtomicU32::new(0);
@@ -236,7 +244,7 @@ fn confinement(directory: &Path) -> Confinement {
     let name = format!("{}-{}", std::process::id(), TESTS.fetch_add(1, Ordering::Relaxed));
     Confinement {
         identity: Some(VmIdentity::of(uid)),
-        cgroup: Cgroups::probe("conformance").ok().map(|cgroups| cgroups.of(&name)),
+        cgroup: cgroups().ok().map(|cgroups| cgroups.of(&name)),
         landlock: landlock_version().map(|_| vec![directory.to_owned()]),
     }
 }
