@@ -97,7 +97,12 @@ async fn a_child_is_nobody_but_its_vm() {
 #[ignore = "needs root: changes uids"]
 async fn a_vm_has_its_files_and_nobody_elses() {
     let (mine, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (me, other) = (launch(mine.path(), ME), launch(others.path(), OTHER));
+    let (mut me, other) = (launch(mine.path(), ME), launch(others.path(), OTHER));
+    let closed = mine.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
+    make(&closed.join("memory"), 0o600);
+    me.spec.memory_file = Some(closed.join("memory"));
     hand_over(&other).unwrap();
     make_run_dir_fresh(&other).unwrap();
     let (a, b) = (mine.path().display(), others.path().display());
@@ -107,7 +112,8 @@ async fn a_vm_has_its_files_and_nobody_elses() {
         touch run/socket && mv run/socket run/other && echo makes sockets
         for file in {b}/config {b}/writable; do head -c1 $file && echo reads $file; (echo x >> $file) && echo writes $file; done
         ls {a} && echo lists its directory; touch {a}/new && echo makes files; ls {b}/run && echo looks at sockets
-        head -c1 {b}/image && echo reads the shared image; true"
+        head -c1 {b}/image && echo reads the shared image; (echo x >> closed/memory) && echo writes memory
+        touch closed/new && echo makes files beside it; true"
     );
     let said: Vec<_> = run(&me, &script).await.lines().map(str::to_owned).collect();
     let done: Vec<_> = said.iter().filter(|line| !line.contains("ermission denied")).map(String::as_str).collect();
@@ -120,6 +126,7 @@ async fn a_vm_has_its_files_and_nobody_elses() {
         "writes writable",
         "makes sockets",
         "creads the shared image",
+        "writes memory",
     ];
     assert_eq!(done, expected, "{said:#?}");
     assert_eq!(owner(&me.spec.disks[0].path), (0, SHARED_GID, 0o440));

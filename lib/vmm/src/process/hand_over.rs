@@ -27,7 +27,20 @@ pub(crate) fn hand_over(launch: &Launch) -> Result<(), VmmError> {
     for disk in &launch.spec.disks {
         if disk.readonly { show(disk, identity)? } else { give(&disk.path, identity, Kind::File)? }
     }
-    launch.spec.memory_file.as_deref().map_or(Ok(()), |file| give(file, identity, Kind::File))
+    let Some(memory) = &launch.spec.memory_file else { return Ok(()) };
+    let_pass(memory.parent().unwrap_or(Path::new("/")), identity)?;
+    give(memory, identity, Kind::File)
+}
+
+/// Lets the VM through a directory that is closed to others: it can open in it what it knows, and change nothing.
+fn let_pass(directory: &Path, identity: VmIdentity) -> Result<(), VmmError> {
+    let passed = || match open_as(directory, Kind::Directory) {
+        Ok(opened) if Mode::from_raw_mode(fstat(&opened)?.st_mode).contains(Mode::XOTH) => Ok(()),
+        Ok(opened) => set(&opened, geteuid(), Gid::from_raw(identity.gid), Mode::RWXU | Mode::XGRP),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    passed().map_err(|source| VmmError::Host { act: "open to the VM", path: directory.to_owned(), source })
 }
 
 fn take_all(launch: &Launch) -> Result<(), VmmError> {
