@@ -179,6 +179,8 @@ impl Client {
 
     async fn connect(&self) -> io::Result<Session> {
         match timeout(GREETING, self.greeted(&self.sockets.qmp)).await {
+            // Others have waited in vain before: there is no room for one more.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => self.greeted(&self.sockets.rescue).await,
             Ok(outcome) => outcome,
             Err(_) => self.greeted(&self.sockets.rescue).await,
         }
