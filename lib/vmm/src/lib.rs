@@ -26,6 +26,7 @@ pub use model::{
     Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, Purpose, Sizes, VmEvent, VmSpec, VmState,
     VmmProcess,
 };
+pub use process::running_uid;
 pub use qemu::Qemu;
 pub use select::{Chosen, HypervisorChoice, SelectError, UnknownHypervisor, available, choose};
 

@@ -20,6 +20,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 pub(crate) use hand_over::{hand_over, lend, make_run_dir_fresh, share, show_directory, take_back};
+pub use identity::running_uid;
 pub(crate) use identity::{find, pid_of};
 pub(crate) use jail::{Jail, Needs};
 pub(crate) use output::{Log, append_to, first_output, make_anew};

@@ -146,8 +146,10 @@ pub(crate) fn make(path: &Path, limits: &Limits) -> io::Result<File> {
     File::options().write(true).open(path.join("cgroup.procs"))
 }
 
-/// Removes a group whose last process has ended, or is just ending.
+/// Removes a group whose VMM has ended, and ends what that has left in it.
 pub(crate) async fn remove(path: &Path) {
+    // A VMM may have a helper beside it that needs a moment to see that it is gone.
+    let _gone = write(&path.join("cgroup.kill"), "1");
     for _ in 0..REMOVE_TRIES {
         match remove_now(path) {
             Ok(()) => return,

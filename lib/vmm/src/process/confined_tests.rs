@@ -157,7 +157,9 @@ async fn what_was_handed_over_comes_back_when_confinement_is_switched_off() {
     launch.confinement = Confinement::default();
     let running = as_running(&launch, child.process()).unwrap();
     assert_eq!(running.confinement.identity, Some(VmIdentity::of(ME)), "it is what it was started as");
+    assert_eq!(running_uid(child.process()).unwrap(), Some(ME));
     child.kill().await.unwrap();
+    assert_eq!(running_uid(child.process()).unwrap(), None);
     let script = format!("cd {}; echo x >> writable && cat config image >/dev/null", directory.path().display());
     assert_eq!(run(&launch, &script).await, "");
     assert_eq!(owner(&launch.spec.disks[1].path), (0, 0, 0o600));

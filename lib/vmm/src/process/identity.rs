@@ -31,6 +31,15 @@ pub(crate) fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
+/// The uid that a VMM runs as, whatever it would be started as now: its TAP must go on being this one's. `None` when it
+/// has ended.
+///
+/// # Errors
+/// What the system said.
+pub fn running_uid(process: &VmmProcess) -> io::Result<Option<u32>> {
+    if find(process)? { uid_of(process.pid) } else { Ok(None) }
+}
+
 /// The uid of a process; `None` when it has just ended.
 pub(super) fn uid_of(pid: u32) -> io::Result<Option<u32>> {
     let Some(status) = read(&format!("/proc/{pid}/status"))? else { return Ok(None) };
