@@ -34,13 +34,8 @@ impl Handle {
         let url = snapshot::url(directory)?;
         let target = directory.to_owned();
         blocking(move || snapshot::check_empty(&target)).await?;
-        let info = self.info().await?;
-        if let Some(device) = info.as_ref().and_then(VmInfo::device_in_between) {
-            // Its memory image would hold a device that its configuration lacks, and could not be restored.
-            return Err(VmmError::Pending {
-                call: SNAPSHOT.name(),
-                what: format!("{device} is still being unplugged"),
-            });
+        if let Some(info) = self.info().await? {
+            self.check_settled(&info).await?;
         }
         let spec = &self.launch.spec;
         let time = time_for(spec.max.memory.bytes());
@@ -56,6 +51,30 @@ impl Handle {
             Snapshot::read(&directory, memory_file).map(drop)
         })
         .await
+    }
+
+    /// Refuses a VM whose guest has not yet let go of what was taken away: its snapshot could not be restored, or only
+    /// to a guest that hangs.
+    async fn check_settled(&self, info: &VmInfo) -> Result<(), VmmError> {
+        let pending = |what| Err(VmmError::Pending { call: SNAPSHOT.name(), what });
+        if let Some(device) = info.device_in_between() {
+            // The state would hold a device that the configuration lacks.
+            return pending(format!("{device} is still being unplugged"));
+        }
+        let spec = &self.launch.spec;
+        if let (State::Paused, Some(vcpus)) = (info.state, info.vcpus())
+            && spec.max.vcpus > spec.boot.vcpus
+        {
+            // The configuration says what was asked for, and a restore makes no more. Asking for the same again changes
+            // nothing; that it is too early for that is the only sign of processors that are still there.
+            match self.api.call(RESIZE, Some(body(&json!({"desired_vcpus": vcpus})))).await? {
+                Err(refusal) if refusal.is_later() => {
+                    return pending("the guest still has virtual CPUs that were taken away".into());
+                }
+                outcome => drop(outcome.map_err(|refusal| refusal.into_error(RESIZE))?),
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn load_snapshot(&self, directory: &Path) -> Result<(), VmmError> {
@@ -108,14 +127,20 @@ impl Handle {
             let message = format!("{wanted:?} is not between {:?} and {:?}", spec.boot, spec.max);
             return Err(VmmError::Refused { call: RESIZE.name(), message });
         }
-        let state = self.info().await?.map(|info| info.state);
-        if !matches!(state, Some(State::Running | State::Paused)) {
+        let info = self.info().await?.filter(|info| matches!(info.state, State::Running | State::Paused));
+        let Some(info) = info else {
             // Without a guest the VMM would rewrite what it boots with.
             let message = "there is no guest to take other sizes".into();
             return Err(VmmError::Refused { call: RESIZE.name(), message });
+        };
+        if info.vcpus() != Some(wanted.vcpus.into()) {
+            // What was asked for before has to be so first: a number that is still there would be taken for reached,
+            // and then go all the same.
+            for vcpus in [info.vcpus(), Some(wanted.vcpus.into())].into_iter().flatten() {
+                let vcpus = body(&json!({"desired_vcpus": vcpus}));
+                self.insist(RESIZE, &vcpus, RESIZE_GRACE, Refusal::is_later).await?;
+            }
         }
-        let vcpus = body(&json!({"desired_vcpus": wanted.vcpus}));
-        self.insist(RESIZE, &vcpus, RESIZE_GRACE, Refusal::is_later).await?;
         if spec.max.memory > spec.boot.memory {
             let memory = body(&json!({"desired_ram": pluggable(spec.boot.memory, wanted.memory)}));
             match self.api.call(RESIZE, Some(memory)).await? {

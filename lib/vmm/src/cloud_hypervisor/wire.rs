@@ -201,6 +201,11 @@ impl VmInfo {
         platform["system_uuid"].as_str().or_else(|| platform["uuid"].as_str())
     }
 
+    /// How many processors were last asked for.
+    pub(super) fn vcpus(&self) -> Option<u64> {
+        self.config["cpus"]["boot_vcpus"].as_u64()
+    }
+
     /// A device that is listed but not there, or there but no longer listed: its unplugging has not ended.
     pub(super) fn device_in_between(&self) -> Option<&str> {
         let tree = self.device_tree.as_ref()?;

@@ -1,10 +1,11 @@
 //! Processors and memory that come and go while the guest runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dataplane_agent::{Answer, Ask, GuestMessage};
 use dataplane_types::Mib;
-use dataplane_vmm::{Sizes, VmHandle, VmState};
+use dataplane_vmm::{Sizes, VmHandle, VmState, VmmError};
 use tokio::time::{sleep, timeout};
 
 use crate::guests::Program;
@@ -27,11 +28,16 @@ async fn guest_has(rig: &Rig, handle: &Arc<dyn VmHandle>, wanted: Sizes) {
                     break answer;
                 }
             };
-            let Answer::Sizes { vcpus, memory_kib } = answer else { panic!("{answer:?}") };
-            if vcpus == wanted.vcpus && (least..=most).contains(&memory_kib) {
-                return;
+            match answer {
+                Answer::Sizes { vcpus, memory_kib }
+                    if vcpus == wanted.vcpus && (least..=most).contains(&memory_kib) =>
+                {
+                    return;
+                }
+                // A processor that is just going cannot be taken into use.
+                Answer::Sizes { .. } | Answer::Failed { .. } => sleep(RETRY).await,
+                Answer::Done | Answer::Clock { .. } => panic!("{answer:?}"),
             }
-            sleep(RETRY).await;
         }
     };
     timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("the guest never had {wanted:?}\n{}", rig.story()));
@@ -84,10 +90,7 @@ async fn other_sizes_outlive_a_standby() {
     for (round, wanted) in [LARGE, SIZES].into_iter().enumerate() {
         handle.resize(wanted).await.unwrap();
         rig.launch.spec.now = wanted;
-        rig.counts_to(rig.counted() + 2).await;
-        let directory = rig.snapshot_directory(&format!("snapshot.{round}"));
-        handle.pause().await.unwrap();
-        handle.snapshot(&directory).await.unwrap_or_else(|error| panic!("{error:?}\n{}", rig.story()));
+        let directory = put_away(&rig, &handle, round).await;
         handle.quit().await.unwrap();
         handle = rig.restore(&directory).await;
         handle.resume().await.unwrap();
@@ -97,4 +100,22 @@ async fn other_sizes_outlive_a_standby() {
     handle.resize(LARGE).await.unwrap();
     guest_has(&rig, &handle, LARGE).await;
     handle.quit().await.unwrap();
+}
+
+/// Puts a guest away as soon as it has let go of what was taken away: until then it is told to wait.
+async fn put_away(rig: &Rig, handle: &Arc<dyn VmHandle>, round: usize) -> PathBuf {
+    let put_away = async {
+        for attempt in 0.. {
+            let directory = rig.snapshot_directory(&format!("snapshot.{round}.{attempt}"));
+            handle.pause().await.unwrap();
+            match handle.snapshot(&directory).await {
+                Ok(()) => return directory,
+                Err(VmmError::Pending { .. }) => handle.resume().await.unwrap(),
+                Err(error) => panic!("{error:?}\n{}", rig.story()),
+            }
+            sleep(RETRY).await;
+        }
+        unreachable!("there are enough numbers");
+    };
+    timeout(LIMIT, put_away).await.unwrap_or_else(|_| panic!("it must wait for ever\n{}", rig.story()))
 }

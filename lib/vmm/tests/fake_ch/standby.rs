@@ -128,6 +128,33 @@ async fn memory_that_is_still_filled_in_is_waited_for() {
 }
 
 #[tokio::test]
+async fn processors_that_are_still_going_keep_a_guest_from_being_put_away() {
+    let mut bench = Bench::new();
+    bench.run(&["count"]);
+    bench.launch.spec.max = Sizes { vcpus: 2, ..SIZES };
+    let handle = bench.spawned().await;
+    handle.create().await.unwrap();
+    handle.boot().await.unwrap();
+    handle.resize(bench.launch.spec.max).await.unwrap();
+    handle.pause().await.unwrap();
+    handle.resize(SIZES).await.unwrap();
+    let directory = bench.path("snapshot");
+    std::fs::create_dir(&directory).unwrap();
+    for _ in 0..2 {
+        let error = handle.snapshot(&directory).await.unwrap_err();
+        assert!(matches!(error, VmmError::Pending { call: "vm.snapshot", .. }), "{error:?}");
+        assert!(error.retryable() && error.effect() == Effect::None);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "nothing was begun");
+    }
+    // A guest that runs lets go, and until it has, it is waited for: two again are two new ones.
+    handle.resume().await.unwrap();
+    handle.resize(bench.launch.spec.max).await.unwrap();
+    handle.pause().await.unwrap();
+    handle.snapshot(&directory).await.unwrap();
+    handle.quit().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_vmm_that_dies_or_is_killed_in_a_snapshot_is_unreachable() {
     for order in ["die vm.snapshot", "hang vm.snapshot"] {
         let (bench, handle, directory) = counting().await;

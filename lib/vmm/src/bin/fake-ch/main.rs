@@ -15,6 +15,7 @@ mod guest;
 mod http;
 mod machine;
 mod memory;
+mod processors;
 mod program;
 mod requests;
 mod routes;
