@@ -24,6 +24,8 @@ const RESIZE: Call = Call::put("vm.resize", 10);
 const SLOWEST_DISK: u64 = 50_000_000;
 /// What memory is plugged in by.
 const BLOCK: u64 = 2 << 20;
+/// How long memory that is filled in may take, beyond its size.
+const FILL_GRACE: Duration = Duration::from_secs(30);
 /// How long the guest may take to let go of processors that were taken away.
 const RESIZE_GRACE: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -42,7 +44,7 @@ impl Handle {
         let body = body(&json!({"destination_url": url}));
         let filled_in = |refusal: &Refusal| refusal.says("on-demand memory restore is still in progress");
         lend(directory, &self.launch)?;
-        let written = self.insist(SNAPSHOT.and(time), &body, time, filled_in).await;
+        let written = self.insist(SNAPSHOT.and(time), &body, FILL_GRACE + time, filled_in).await;
         let (directory, launch) = (directory.to_owned(), self.launch.clone());
         let memory_file = spec.memory_file.is_some();
         blocking(move || {

@@ -36,6 +36,10 @@ async fn put_away(rig: &Rig, handle: &Arc<dyn VmHandle>, name: &str) -> PathBuf 
     let taken = handle.snapshot(&directory).await;
     taken.unwrap_or_else(|error| panic!("snapshot: {error:?}\n{}", rig.story()));
     let size = allocated(&directory);
+    if let Some(memory) = &rig.launch.spec.memory_file {
+        let memory = std::fs::metadata(memory).unwrap();
+        assert!(memory.blocks() * 512 >= memory.len(), "the memory file has got holes, for which there may be no room");
+    }
     eprintln!("{name}: paused in {paused:?}, snapshot in {:?}, {} KiB", start.elapsed() - paused, size >> 10);
     directory
 }
