@@ -14,8 +14,9 @@ PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
 # What needs root: namespaces of its own, loop mounts.
 rooted='((package(dataplane-network) & kind(test)) | binary(=fidelity) | binary(=soak) | (package(dataplane-init) & test(the_kernel_takes_every_request)))'
 guests='binary(=vm)'
-# Its other test is the part that runs inside the emulated host.
+# A third test in there is the part that runs inside the emulated host.
 power='(binary(=power) & test(what_was_answered))'
+real_power='(binary(=power) & test(real_guests))'
 # The conformance suite of the VMM drivers; against fake-ch it is part of tier 1.
 conformance='binary(=conformance)'
 passed=0 failed=0 skipped=0
@@ -100,6 +101,7 @@ tier4() {
 	else
 		nested "$name" vm
 		nested "$name: conformance" conformance
+		tier 4 "$name: power cuts" guests "$real_power" --run-ignored all
 	fi
 }
 

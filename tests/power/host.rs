@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
-use crate::journal::Line;
+use crate::journal::{Guests, Line, Orders};
 
 /// The longest that a boot is let live: far beyond what it needs.
-const LONGEST_LIFE_SECONDS: u64 = 400;
+const LONGEST_LIFE_SECONDS: u64 = 900;
 
 /// What one boot after the other has in common.
 pub(crate) struct Machine {
@@ -40,18 +39,20 @@ impl Machine {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn boot(&self, orders: &Value) -> Life {
+    pub(crate) fn boot(&self, orders: &Orders) -> Life {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let exe = std::env::current_exe().unwrap();
         let fake_ch = exe.parent().and_then(Path::parent).unwrap().join("fake-ch");
-        File::create(self.path("orders")).unwrap().write_all(orders.to_string().as_bytes()).unwrap();
+        File::create(self.path("orders")).unwrap().write_all(orders.to_json().to_string().as_bytes()).unwrap();
         let _ = std::fs::remove_file(self.path("pid"));
+        let memory = if orders.guests == Guests::Real { "2500" } else { "1024" };
         let mut command = Command::new(root.join("scripts/nested-host"));
         command.arg("--prepared").arg(self.path("prepared")).arg("--disk").arg(self.path("disk"));
         command.arg("--input").arg(self.path("orders")).arg("--pidfile").arg(self.path("pid"));
-        command.arg("--console").arg(self.path("console")).args(["--memory", "1024"]);
+        command.arg("--console").arg(self.path("console")).args(["--memory", memory]);
         command.args(["--timeout", &LONGEST_LIFE_SECONDS.to_string(), "--env", "RUST_BACKTRACE=0"]);
         command.arg("--share").arg(env!("CARGO_BIN_EXE_dataplane")).arg("--share").arg(fake_ch);
+        command.args(["--share", "/bin/busybox"]);
         command.arg("--").arg(exe).args(["inside", "--exact", "--ignored", "--nocapture"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(self.path("trouble")).unwrap());
         let mut script = command.spawn().unwrap();

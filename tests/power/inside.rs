@@ -10,21 +10,35 @@ use std::time::{Duration, Instant};
 
 use dataplane_testkit::http::{Answer, Client};
 use dataplane_testkit::image::ImageBuilder;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::client::{Phase, Subject, Tally};
-use crate::journal::{Journal, MARK};
+use crate::journal::{Guests, MARK, Orders};
 use crate::processes::{VMM, alone, vmms_below};
 use crate::random::Random;
 
-const INSTANCES: usize = 5;
+const SIMULATED: usize = 5;
+const REAL: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const DATA: &str = "/data/dataplane";
 const RUN: &str = "/run/dataplane";
 const LOG: &str = "/run/daemon.log";
+
+/// A guest that knows in its memory what it has written to its disk, looks there again and again, and ends when the two
+/// are not of one time.
+const DOUBTER: &str = "f=/var/count; i=$(cat $f 2>/dev/null); [ \"$i\" -ge 0 ] 2>/dev/null || i=0; echo $i >$f; \
+    while sync; echo 3 >/proc/sys/vm/drop_caches; [ \"$(cat $f)\" = \"$i\" ]; do \
+    i=$((i + 1)); echo $i >$f; echo count $i; sleep 0.1; done; echo \"found $(cat $f), expected $i\"; exit 1";
+
+fn instances(guests: Guests) -> usize {
+    match guests {
+        Guests::Simulated => SIMULATED,
+        Guests::Real => REAL,
+    }
+}
 
 /// Reaches the outside before it returns: the kernel inside waits until the emulator has taken it.
 fn journal(line: &str) {
@@ -50,24 +64,31 @@ async fn live() -> Result<(), String> {
     if !mounts.lines().any(|line| line.contains(" /data ext4 ")) {
         return Err("the disk cannot be mounted".into());
     }
-    let orders: Value = serde_json::from_str(&std::fs::read_to_string("/run/nested.input").unwrap()).unwrap();
-    let known = Journal::from_json(&orders["known"]);
-    let mut random = Random::new(orders["seed"].as_u64().unwrap());
-    let mut daemon = spawn();
+    let orders = Orders::parse(&std::fs::read_to_string("/run/nested.input").unwrap()).unwrap();
+    let mut random = Random::new(orders.seed);
+    let mut daemon = spawn(orders.guests);
     let client = Client::new(&Path::new(RUN).join("api.sock"), as_it_comes);
     wait_up(&mut daemon).await?;
     import(&client).await?;
     journal("up");
-    let last = orders["last"] == true;
     let (phase, phases) = watch::channel(Phase::Down(0));
     let tally = Arc::new(Tally::default());
     let mut clients = JoinSet::new();
-    for number in 0..INSTANCES {
+    for number in 0..instances(orders.guests) {
         let id = format!("vm-{number}");
+        // One of the simulated guests ends by itself.
+        let ends = number == SIMULATED - 1;
+        let mut wish = json!({ "id": id, "image": "img-tiny", "memory_mb": 128, "vcpus": 1, "disk_gb": 1 });
+        match orders.guests {
+            Guests::Simulated if ends => wish["entrypoint"] = json!(["exit", "3"]),
+            Guests::Simulated => wish["entrypoint"] = json!(["count"]),
+            Guests::Real => wish["cmd"] = json!(["/bin/sh", "-c", DOUBTER]),
+        }
         let subject = Subject {
-            known: known.known(&id),
+            known: orders.known.known(&id),
+            wish,
             id,
-            ends: number == INSTANCES - 1,
+            ends,
             client: client.clone(),
             run_dir: PathBuf::from(RUN),
             random: random.fork(),
@@ -77,7 +98,7 @@ async fn live() -> Result<(), String> {
         };
         clients.spawn(subject.live(phases.clone()));
     }
-    phase.send_replace(if last { Phase::Last } else { Phase::Up(0) });
+    phase.send_replace(if orders.last { Phase::Last } else { Phase::Up(0) });
     while let Some(ended) = clients.join_next().await {
         ended.map_err(|panic| panic.to_string())??;
         alone(Path::new(RUN))?;
@@ -90,15 +111,24 @@ async fn live() -> Result<(), String> {
     Ok(())
 }
 
-fn spawn() -> Child {
-    let exe = std::env::current_exe().unwrap();
-    let boot = "/run/boot-file";
-    File::create(boot).unwrap().write_all(b"kernel").unwrap();
+fn spawn(guests: Guests) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dataplane"));
     command.arg("serve").env("DATA_DIR", DATA).env("RUNTIME_DIR", RUN).env("PORT", "0").env("RESERVED_BYTES", "0");
-    command.env("LOG_FORMAT", "text").env("HYPERVISOR", "cloud-hypervisor").env("KERNEL_PATH", boot);
-    command.env("CLOUD_HYPERVISOR_BIN", exe.parent().and_then(Path::parent).unwrap().join(VMM));
-    command.env("INITRD_PATH", boot).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(LOG).unwrap());
+    command.env("LOG_FORMAT", "text").env("HYPERVISOR", "cloud-hypervisor");
+    match guests {
+        Guests::Simulated => {
+            let exe = std::env::current_exe().unwrap();
+            let boot = "/run/boot-file";
+            File::create(boot).unwrap().write_all(b"kernel").unwrap();
+            command.env("CLOUD_HYPERVISOR_BIN", exe.parent().and_then(Path::parent).unwrap().join(VMM));
+            command.env("KERNEL_PATH", boot).env("INITRD_PATH", boot);
+        }
+        Guests::Real => {
+            let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("bin");
+            command.env("KERNEL_PATH", bin.join("vmlinux")).env("INITRD_PATH", bin.join("initrd.img"));
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(LOG).unwrap());
     command.spawn().unwrap()
 }
 
@@ -122,8 +152,7 @@ async fn import(client: &Client) -> Result<(), String> {
     if images.json()["items"].as_array().is_some_and(|items| !items.is_empty()) {
         return Ok(());
     }
-    let image = ImageBuilder::new("tiny:1").file("program", 0o755, b"#!").unwrap();
-    let image = image.config("Entrypoint", json!(["stay"])).archive().unwrap();
+    let image = ImageBuilder::busybox("tiny:1").unwrap().archive().unwrap();
     let answer =
         client.post("/images/import", "application/x-tar", image).await.map_err(|error| format!("{error:#}"))?;
     (answer.status == 201).then_some(()).ok_or_else(|| format!("import: {}", answer.json()))

@@ -101,7 +101,7 @@ impl Journal {
         self.instances.iter().map(|(id, known)| (id.clone(), known.to_json())).collect::<serde_json::Map<_, _>>().into()
     }
 
-    pub(crate) fn from_json(value: &Value) -> Self {
+    fn from_json(value: &Value) -> Self {
         let entries = value.as_object().into_iter().flatten();
         let instances = entries.filter_map(|(id, known)| Some((id.clone(), from_json(known)?))).collect();
         Self { instances, ..Self::default() }
@@ -112,7 +112,35 @@ impl Journal {
     }
 }
 
+/// Which guests there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guests {
+    /// Those of the program that stands for a VMM: many, and fast.
+    Simulated,
+    /// Linux on Cloud Hypervisor.
+    Real,
+}
+
 /// What the inside is told at each boot.
-pub(crate) fn orders(journal: &Journal, seed: u64, last: bool) -> Value {
-    json!({ "known": journal.to_json(), "seed": seed, "last": last })
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) known: Journal,
+    pub(crate) seed: u64,
+    pub(crate) guests: Guests,
+    /// No power cut: everything is looked at and deleted.
+    pub(crate) last: bool,
+}
+
+impl Orders {
+    pub(crate) fn to_json(&self) -> Value {
+        let real = self.guests == Guests::Real;
+        json!({ "known": self.known.to_json(), "seed": self.seed, "real": real, "last": self.last })
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let guests = if value["real"].as_bool()? { Guests::Real } else { Guests::Simulated };
+        let known = Journal::from_json(&value["known"]);
+        Some(Self { known, seed: value["seed"].as_u64()?, guests, last: value["last"].as_bool()? })
+    }
 }

@@ -4,17 +4,32 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::host::{Life, Machine};
-use crate::journal::{Journal, Line, orders};
+use crate::journal::{Guests, Journal, Line, Orders};
 use crate::model::Op;
 use crate::random::Random;
 
 /// How long a boot may take, and everything at the end: emulation on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
-/// How long an operation is waited for before the power is cut all the same.
-const OTHERWISE: Duration = Duration::from_secs(30);
-/// How long after an operation was asked for the power is cut at the latest.
-const LATEST_MS: u64 = 600;
-/// How long after the boot, where the recovery is to be hit.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+impl Guests {
+    /// How long an operation is waited for before the power is cut all the same.
+    fn otherwise(self) -> Duration {
+        match self {
+            Self::Simulated => Duration::from_secs(30),
+            Self::Real => Duration::from_secs(150),
+        }
+    }
+
+    /// How many milliseconds after an operation was asked for the power is cut at the latest.
+    fn latest(self) -> u64 {
+        match self {
+            Self::Simulated => 600,
+            Self::Real => 6000,
+        }
+    }
+}
+
+/// How many milliseconds after the boot, where the recovery is to be hit.
 const RECOVERY_MS: u64 = 2500;
 
 /// When the power is cut.
@@ -42,7 +57,7 @@ const CUTS: &[Cut] = &[
     Cut::After(Op::Start),
 ];
 
-pub(crate) fn run(cuts: u64, seed: u64) -> Result<String, String> {
+pub(crate) fn run(cuts: u64, seed: u64, guests: Guests) -> Result<String, String> {
     let machine = Machine::new();
     let mut random = Random::new(seed);
     let mut journal = Journal::default();
@@ -53,8 +68,9 @@ pub(crate) fn run(cuts: u64, seed: u64) -> Result<String, String> {
         let kind =
             if number == 0 { Cut::After(Op::Create) } else { CUTS[usize::try_from(number).unwrap() % CUTS.len()] };
         let booted = Instant::now();
-        let mut life = machine.boot(&orders(&journal, random.next(), false));
-        let lived = live(&mut life, kind, &mut random, &mut journal);
+        let orders = Orders { known: journal.clone(), seed: random.next(), guests, last: false };
+        let mut life = machine.boot(&orders);
+        let lived = live(&mut life, (guests, kind), &mut random, &mut journal);
         lived.map_err(|what| story(&machine, &life, &journal, number, &what))?;
         println!("cut {number}, {kind:?}, {:.0?} after the boot, during {:?}", booted.elapsed(), journal.open);
         for op in journal.open.values().flatten() {
@@ -66,7 +82,7 @@ pub(crate) fn run(cuts: u64, seed: u64) -> Result<String, String> {
             return Err(format!("boot {number} complains: {complaints:#?}"));
         }
     }
-    let mut life = machine.boot(&orders(&journal, random.next(), true));
+    let mut life = machine.boot(&Orders { known: journal.clone(), seed: random.next(), guests, last: true });
     let done = finish(&mut life).map_err(|what| story(&machine, &life, &journal, cuts, &what))?;
     life.end(PATIENCE)?;
     machine.check_disk()?;
@@ -74,18 +90,23 @@ pub(crate) fn run(cuts: u64, seed: u64) -> Result<String, String> {
 }
 
 /// Until the power is cut.
-fn live(life: &mut Life, kind: Cut, random: &mut Random, journal: &mut Journal) -> Result<(), String> {
+fn live(
+    life: &mut Life,
+    (guests, kind): (Guests, Cut),
+    random: &mut Random,
+    journal: &mut Journal,
+) -> Result<(), String> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut chosen = false;
     // Not always the first.
-    let mut skip = random.below(6);
+    let mut skip = if guests == Guests::Real { 0 } else { random.below(6) };
     while let Some(line) = life.next(deadline)? {
         let soon = |millis: u64| Instant::now() + Duration::from_millis(millis);
         match (&line, kind) {
             (Line::Booted, Cut::InRecovery) => (chosen, deadline) = (true, soon(random.below(RECOVERY_MS))),
-            (Line::Up, Cut::After(_)) => (chosen, deadline) = (true, Instant::now() + OTHERWISE),
+            (Line::Up, Cut::After(_)) => (chosen, deadline) = (true, Instant::now() + guests.otherwise()),
             (Line::Asked(_, op), Cut::After(wanted)) if *op == wanted && skip == 0 => {
-                (skip, deadline) = (u64::MAX, soon(random.below(LATEST_MS)));
+                (skip, deadline) = (u64::MAX, soon(random.below(guests.latest())));
             }
             (Line::Asked(_, op), Cut::After(wanted)) if *op == wanted => skip = skip.saturating_sub(1),
             _ => {}

@@ -22,7 +22,9 @@ use crate::processes::vmms_below;
 use crate::random::Random;
 
 /// No answer takes longer, on a machine that has much else to do.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(180);
+/// How long an operation, or its recovery, may take to come to its end: emulated guests are slow.
+const REST_LIMIT_SECONDS: u64 = 120;
 
 /// Where the daemon is in its lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub(crate) enum Stop {
 /// An instance as its only client knows it.
 pub(crate) struct Subject {
     pub(crate) id: String,
+    /// What it is made by.
+    pub(crate) wish: Value,
     /// The guest ends by itself: where it should run, it may have shut down.
     pub(crate) ends: bool,
     pub(crate) client: Client,
@@ -143,8 +147,9 @@ impl Subject {
 
     /// The state at rest. It must be a possible one, and is the only one from then on.
     async fn look(&mut self) -> Result<State, Stop> {
-        let query = if self.known.doomed { "state=Stopped&timeout_seconds=30" } else { "timeout_seconds=30" };
-        let answer = self.send(Request::get(self.path(&format!("wait?{query}"))), Bytes::new()).await?;
+        let state = if self.known.doomed { "&state=Stopped" } else { "" };
+        let path = self.path(&format!("wait?timeout_seconds={REST_LIMIT_SECONDS}{state}"));
+        let answer = self.send(Request::get(path), Bytes::new()).await?;
         let state = match answer.status {
             404 => State::Absent,
             200 => {
@@ -299,7 +304,7 @@ impl Subject {
     async fn leave(&mut self) -> Result<(), Stop> {
         let state = self.look().await?;
         if state == State::Running && !self.ends {
-            let path = self.path("wait?ready=true&timeout_seconds=30");
+            let path = self.path(&format!("wait?ready=true&timeout_seconds={REST_LIMIT_SECONDS}"));
             let answer = self.send(Request::get(path), Bytes::new()).await?;
             if answer.json()["timed_out"] != false {
                 return Err(Stop::Violation(format!("its guest is not ready: {}", answer.json())));
@@ -315,12 +320,7 @@ impl Subject {
     fn request(&mut self, op: Op) -> (hyper::http::request::Builder, Bytes) {
         let media = |request: hyper::http::request::Builder| request.header("content-type", "application/json");
         match op {
-            Op::Create => {
-                let program: &[&str] = if self.ends { &["exit", "3"] } else { &["count"] };
-                let wish = json!({ "id": self.id, "image": "img-tiny", "memory_mb": 128, "vcpus": 1, "disk_gb": 1,
-                    "entrypoint": program });
-                (media(Request::post("/instances")), wish.to_string().into())
-            }
+            Op::Create => (media(Request::post("/instances")), self.wish.to_string().into()),
             Op::Delete => {
                 let grace = self.random.pick(&[0, 0, 5]);
                 (Request::delete(format!("/instances/{}?grace_seconds={grace}", self.id)), Bytes::new())

@@ -1,10 +1,12 @@
-//! The simulated VMMs that run, as the system sees them.
+//! The VMMs that run, as the system sees them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The program that stands for a VMM.
 pub(crate) const VMM: &str = "fake-ch";
+/// The real one.
+const REAL_VMM: &str = "cloud-hypervisor";
 
 /// The process ids of the VMMs below a runtime directory, by the name of the instance's own directory in it, which their
 /// command lines have.
@@ -16,7 +18,7 @@ pub(crate) fn vmms_below(run: &Path) -> BTreeMap<String, Vec<i32>> {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         let program = line.split('\0').next().unwrap_or_default();
-        if !program.ends_with(VMM) {
+        if !program.ends_with(VMM) && !program.ends_with(REAL_VMM) {
             continue;
         }
         if let Some((_, below)) = line.split_once(&needle) {

@@ -63,9 +63,13 @@ async fn drive(node: &mut Node, plan: &Plan) -> Result<Report, String> {
     let (phase, phases) = watch::channel(Phase::Up(0));
     let mut clients = JoinSet::new();
     for number in 0..INSTANCES {
+        let (id, ends) = (format!("vm-{number}"), number % 5 == 4);
+        let program: &[&str] = if ends { &["exit", "3"] } else { &["count"] };
         let subject = Subject {
-            id: format!("vm-{number}"),
-            ends: number % 5 == 4,
+            wish: json!({ "id": id, "image": "img-tiny", "memory_mb": 128, "vcpus": 1, "disk_gb": 1,
+                "entrypoint": program }),
+            id,
+            ends,
             client: node.client(),
             run_dir: node.run_dir(),
             random: random.fork(),
