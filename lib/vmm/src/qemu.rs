@@ -14,7 +14,7 @@ mod tap;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use self::handle::{Handle, run_state};
 use self::qmp::Monitor;
 use crate::host::HostFacts;
 use crate::process::{self, Jail, Log, Needs, Program, Starting, Watched};
-use crate::{Capabilities, Hypervisor, Launch, VmHandle, Vmm, VmmError, VmmProcess};
+use crate::{Capabilities, Hypervisor, Launch, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
 
 /// The first version that this driver was made for.
 const OLDEST: (u32, u32) = (7, 2);
@@ -75,6 +75,7 @@ impl Qemu {
     }
 
     fn start(&self, launch: &Launch, events: OwnedFd, vmm_log: &Log) -> Result<Watched, VmmError> {
+        check_memory(&launch.spec)?;
         let tap = launch.spec.net.as_ref().map(|net| tap::open(&net.tap)).transpose()?;
         let console = process::append_to(&launch.serial_log)?;
         let descriptors = Descriptors { console: console.as_raw_fd(), tap: tap.as_ref().map(AsRawFd::as_raw_fd) };
@@ -152,6 +153,16 @@ fn order_events(sockets: &Sockets, launch: &Launch) -> Result<(File, File), VmmE
     Ok((order, events))
 }
 
+/// QEMU makes a memory file that is missing, and lengthens one that is empty: a snapshot would wake up in zeros.
+fn check_memory(spec: &VmSpec) -> Result<(), VmmError> {
+    let Some(path) = &spec.memory_file else { return Ok(()) };
+    let found = std::fs::symlink_metadata(path).and_then(|found| {
+        let fits = found.is_file() && found.len() == spec.boot.memory.bytes();
+        if fits { Ok(()) } else { Err(io::Error::new(ErrorKind::InvalidData, "it is no file of the memory's size")) }
+    });
+    found.map_err(|source| VmmError::Host { act: "use the memory in", path: path.clone(), source })
+}
+
 /// Waits until a new process answers on its monitor and writes its events.
 async fn answers(process: &Watched, sockets: &Sockets, events: &Path, vmm_log: &Log) -> Result<(), VmmError> {
     let monitor = Monitor::new(sockets.clone(), process);
@@ -215,5 +226,21 @@ mod tests {
                         pc-q35-7.2           Standard PC (Q35 + ICH9, 2009)\n";
         assert_eq!(machine_of(machines), Some("pc-q35-7.2"));
         assert_eq!(machine_of("none  empty machine\n"), None);
+    }
+
+    #[test]
+    fn only_a_file_of_the_memorys_size_is_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        let mut launch = command_line::tests::launch();
+        launch.spec.memory_file = Some(path.clone());
+        assert!(check_memory(&launch.spec).is_err(), "it is missing");
+        let file = File::create(&path).unwrap();
+        for (length, right) in [(0, false), (1 << 20, false), ((64 << 20) + 1, false), (64 << 20, true)] {
+            file.set_len(length).unwrap();
+            assert_eq!(check_memory(&launch.spec).is_ok(), right, "{length}");
+        }
+        launch.spec.memory_file = Some(directory.path().into());
+        assert!(check_memory(&launch.spec).is_err(), "it is a directory");
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn arguments(
     let mut line = CommandLine::default();
     line.machine(launch, machine, accelerator);
     line.monitors(&Sockets::below(&launch.run_dir), descriptors.console);
-    line.payload(launch);
+    line.payload(launch, accelerator);
     line.fixed_devices(launch);
     for (index, disk) in launch.spec.disks.iter().enumerate() {
         line.disk(disk, FIRST_DISK + index)?;
@@ -188,10 +188,20 @@ impl CommandLine {
         self.add("-serial", "chardev:console");
     }
 
-    fn payload(&mut self, launch: &Launch) {
+    /// What the kernel is told beyond the launch's own words is about this machine, not about the VM.
+    fn payload(&mut self, launch: &Launch, accelerator: Accelerator) {
         self.add("-kernel", launch.spec.kernel.as_os_str());
         self.add("-initrd", launch.spec.initramfs.as_os_str());
-        self.add("-append", launch.spec.cmdline.as_str());
+        let mut cmdline = launch.spec.cmdline.clone();
+        if accelerator == Accelerator::Tcg {
+            // On a busy host the ticks that Linux counts as it boots can come too late, and it would panic.
+            cmdline.push_str(" no_timer_check");
+        }
+        if resize::room(&launch.spec) > 0 {
+            // Memory that may come lies above 4 GiB, for which Linux would keep 64 MiB to bounce what virtio never does.
+            cmdline.push_str(" swiotlb=noforce");
+        }
+        self.add("-append", cmdline);
     }
 
     fn fixed_devices(&mut self, launch: &Launch) {
@@ -279,4 +289,4 @@ pub(super) fn shown(arguments: &[OsString]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

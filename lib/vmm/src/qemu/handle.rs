@@ -249,6 +249,14 @@ impl VmHandle for Handle {
             let message = format!("{wanted:?} is not between {boot:?} and {max:?}");
             return Err(VmmError::Refused { call: "resize", message });
         }
+        match run_state(&self.monitor).await? {
+            RunState::Running | RunState::Paused => {}
+            state @ (RunState::Prelaunch
+            | RunState::Incoming
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError) => return Err(refused("resize", state)),
+        }
         // First what may be refused.
         if max.vcpus > boot.vcpus {
             let vcpus = usize::try_from(wanted.vcpus).unwrap_or(usize::MAX);

@@ -7,7 +7,7 @@ use crate::{NetSpec, Purpose, Sizes, VmSpec};
 const SIZES: Sizes = Sizes { vcpus: 2, memory: Mib(64) };
 const DESCRIPTORS: Descriptors = Descriptors { console: 8, tap: Some(9) };
 
-fn launch() -> Launch {
+pub(in crate::qemu) fn launch() -> Launch {
     let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
     let disk = |serial: &str, readonly| DiskSpec { serial: serial.into(), path: "/d,1".into(), readonly };
     Launch {
@@ -46,7 +46,7 @@ fn the_command_line_is_exactly_this() {
         "-chardev socket,id=rescue,path=/run/a,,b/rescue.sock,server=on,wait=off -mon chardev=rescue,mode=control ",
         "-chardev pipe,id=events,path=/run/a,,b/events -mon chardev=events,mode=control ",
         "-add-fd fd=8,set=0 -chardev file,id=console,path=/dev/fdset/0,append=on -serial chardev:console ",
-        "-kernel /k -initrd /i -append console=ttyS0 a,b ",
+        "-kernel /k -initrd /i -append console=ttyS0 a,b no_timer_check ",
         &ports.collect::<String>(),
         "-chardev socket,id=agent,path=/run/a,,b/agent.sock,server=on,wait=off ",
         "-device virtio-serial-pci,id=serial,bus=rp0 ",
@@ -118,11 +118,18 @@ fn a_machine_that_may_grow_has_room_behind_all_else() {
     let expected = [
         "smp 2,sockets=1,cores=4,threads=1,maxcpus=4",
         "m size=64M,maxmem=320M",
+        "append console=ttyS0 a,b no_timer_check swiotlb=noforce",
         "device pcie-root-port,id=rp16,chassis=17,slot=17,bus=pcie.0",
         "object memory-backend-ram,id=growth,size=256M",
         "device virtio-mem-pci,id=memory,memdev=growth,block-size=4M,requested-size=0,bus=rp16",
     ];
-    assert_eq!((more, less), (expected.map(str::to_owned).to_vec(), vec!["smp 2".into(), "m 64M".into()]));
+    assert_eq!(
+        (more, less),
+        (
+            expected.map(str::to_owned).to_vec(),
+            vec!["smp 2".into(), "m 64M".into(), "append console=ttyS0 a,b no_timer_check".into()]
+        )
+    );
 }
 
 #[test]
