@@ -17,6 +17,7 @@ pub(super) fn of_create(error: &CreateError) -> Problem {
         CreateError::NoHypervisor(_) | CreateError::NotSupported(_) => problem(ProblemCode::NotSupported),
         CreateError::Disk(error) => of_root_disk(error),
         CreateError::Link(error) => of_link(error),
+        CreateError::Uid(_) => problem(ProblemCode::Unavailable),
         CreateError::NoSpace { .. } => problem(ProblemCode::NoSpace),
         CreateError::Vmm(_) | CreateError::Unruly(_) => {
             Problem::new(ProblemCode::VmmFailed, "the virtual machine could not be started")

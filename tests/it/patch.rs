@@ -132,3 +132,18 @@ async fn a_restart_policy_is_shown_and_followed() {
     assert_eq!(node.client.delete("/instances/never").await.unwrap().status, 204);
     node.assert_clean();
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_that_add_up_to_too_many_are_refused() {
+    let node = Node::start().await;
+    node.import().await;
+    node.create("one", &["stay"]).await;
+    let labels = |range: std::ops::Range<u32>| {
+        let labels: serde_json::Map<String, Value> = range.map(|n| (format!("l{n}"), json!("x"))).collect();
+        json!({ "labels": labels })
+    };
+    assert_eq!(node.client.patch("/instances/one", &labels(0..32)).await.unwrap().status, 200);
+    let refused = node.client.patch("/instances/one", &labels(30..33)).await.unwrap();
+    assert_eq!((refused.status, refused.json()["details"][0]["field"].as_str()), (422, Some("labels")));
+    assert_eq!(node.get("one").await["labels"].as_object().unwrap().len(), 32);
+}
+

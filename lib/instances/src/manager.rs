@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use dataplane_store::{DRAFT_PREFIX, InstancePaths, Store};
 use dataplane_types::{Digest, InstanceId, Mib, WallClock};
-use dataplane_vmm::Vmm;
+use dataplane_vmm::{Confiner, UidPool, Vmm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -49,6 +49,10 @@ pub struct Deps {
     pub dns: GuestDns,
     /// Bytes that must stay free on the data directory's disk.
     pub reserved_bytes: u64,
+    /// How VMMs are confined.
+    pub confiner: Confiner,
+    /// The users that they run as.
+    pub uids: Mutex<UidPool>,
 }
 
 impl std::fmt::Debug for Deps {
@@ -153,10 +157,28 @@ impl Instances {
             actors: TaskTracker::new(),
         };
         let instances = Self(Arc::new(inner));
-        for (record, paths) in instances.load()? {
+        let records = instances.load()?;
+        instances.end_strangers(&records);
+        for (record, paths) in records {
             instances.resume(record, paths).await?;
         }
         Ok(instances)
+    }
+
+    /// Ends VMMs of ours, known by their cgroups, that no record has a place for. Those of a record are its actor's.
+    fn end_strangers(&self, records: &[(Record, InstancePaths)]) {
+        let deps = &self.0.deps;
+        let Some(groups) = deps.confiner.cgroups() else { return };
+        let names: Vec<_> = records.iter().map(|(record, _)| deps.store.layout().run(&record.uuid)).collect();
+        let is_ours = |name: &str| names.iter().any(|path| path.file_name().is_some_and(|own| own == name));
+        let found =
+            groups.sweep().inspect_err(|error| tracing::warn!(error = %error, "look for cgroups without a record"));
+        for (name, pids) in found.unwrap_or_default().into_iter().filter(|(name, _)| !is_ours(name)) {
+            tracing::warn!(cgroup = name, ?pids, "ending VMMs that no record names");
+            if let Err(error) = groups.kill(&name) {
+                tracing::error!(cgroup = name, error = %error, "end them");
+            }
+        }
     }
 
     fn load(&self) -> Result<Vec<(Record, InstancePaths)>, OpenError> {
@@ -197,6 +219,10 @@ impl Instances {
             deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
         }
         let id = record.id.clone();
+        if let Some(uid) = record.uid {
+            let adopted = deps.uids.lock().unwrap_or_else(PoisonError::into_inner).adopt(uid);
+            adopted.map_err(|source| OpenError::Uid { id: id.clone(), source })?;
+        }
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
         let mut actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);

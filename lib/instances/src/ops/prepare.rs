@@ -36,6 +36,7 @@ pub(crate) async fn prepare(
     let program = request.program(&lease)?;
     let network = &request.network;
     let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
+    let uid = deps.claim_uid().inspect_err(|_| deps.links.release(id))?;
     let operation = OperationId::generate();
     let now = deps.clock.now();
     let record = Record {
@@ -66,6 +67,7 @@ pub(crate) async fn prepare(
         name: request.name.clone(),
         labels: request.labels.clone(),
         request,
+        uid: Some(uid),
         pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
         op: Some(OpRecord {
             kind: OpKind::Create,
@@ -89,6 +91,7 @@ pub(crate) async fn prepare(
     let committed = commit(deps, &record, &draft).await;
     if committed.is_err() {
         deps.links.release(id);
+        deps.release_uid(Some(uid));
         if let Err(error) = block_in_place(|| deps.store.discard(draft.root())) {
             tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
         }
