@@ -45,7 +45,7 @@ pub(super) fn of_action(error: &ActionError) -> Problem {
         ActionError::Impossible { field, message } => return impossible(field, message),
         ActionError::NotFound(_) => ProblemCode::InstanceNotFound,
         ActionError::Stale(_) => ProblemCode::PreconditionFailed,
-        ActionError::Busy { .. } => ProblemCode::Busy,
+        ActionError::Busy { .. } | ActionError::Unfinished { .. } => ProblemCode::Busy,
         ActionError::InvalidState { .. } => ProblemCode::InvalidState,
         ActionError::HasSnapshot { .. } => ProblemCode::HasSnapshot,
         ActionError::NoSnapshot(_) => ProblemCode::NoSnapshot,

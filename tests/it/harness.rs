@@ -12,7 +12,7 @@ use dataplane_network::NoBackend;
 use dataplane_testkit::http::{Answer, Client};
 use dataplane_testkit::image::ImageBuilder;
 use dataplane_types::AddressPlan;
-use dataplane_vmm::{CloudHypervisor, HypervisorChoice};
+use dataplane_vmm::{ConfinementSwitches, CloudHypervisor, HypervisorChoice};
 use serde_json::{Value, json};
 
 /// Generous: the machine may be busy with other tests.
@@ -72,7 +72,8 @@ impl Node {
             reserved_bytes: 0,
             hypervisor: HypervisorChoice::CloudHypervisor,
             cloud_hypervisor_bin: Some(fake_ch()),
-            confinement: dataplane_vmm::ConfinementSwitches::default(),
+            // Without Landlock: the simulated VMM reads a file of the test that says how to misbehave.
+            confinement: ConfinementSwitches { landlock: false, ..ConfinementSwitches::default() },
             qemu_bin: None,
             kernel_path: boot.clone(),
             initrd_path: boot,

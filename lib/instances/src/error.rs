@@ -155,6 +155,14 @@ pub enum ActionError {
         /// What it cannot do.
         message: String,
     },
+    /// Something that was done to it earlier has not been finished by its guest.
+    #[error("instance {id}: {message}; try again")]
+    Unfinished {
+        /// The instance.
+        id: InstanceId,
+        /// What.
+        message: String,
+    },
     /// The disk is full, or would be.
     #[error("instance {id}: {message}")]
     NoSpace {

@@ -19,6 +19,7 @@ impl StepError {
     fn code(&self) -> &'static str {
         match self {
             Self::Vmm(VmmError::Timeout { .. } | VmmError::Unreachable { .. }) => "vmm_unresponsive",
+            Self::Vmm(VmmError::Pending { .. }) => "busy",
             Self::Vmm(error) if error.no_space() => NO_SPACE,
             Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) | Self::Uid(_) | Self::Endless => "vmm_failed",
             Self::Link(_) => "network_failed",
@@ -101,6 +102,8 @@ impl Actor {
         let (id, message) = (self.record.id.clone(), chain(error));
         if matches!(error, StepError::Vmm(VmmError::Unsupported(_))) {
             ActionError::NotSupported { id, message }
+        } else if matches!(error, StepError::Vmm(VmmError::Pending { .. })) {
+            ActionError::Unfinished { id, message }
         } else if error.code() == NO_SPACE {
             ActionError::NoSpace { id, message }
         } else {
