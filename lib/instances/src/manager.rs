@@ -129,6 +129,13 @@ struct EntryEnds {
     done: watch::Sender<Option<CreateResult>>,
 }
 
+/// An instance that a record tells of, at start.
+struct Returning {
+    entry: Entry,
+    actor: Actor,
+    done: watch::Sender<Option<CreateResult>>,
+}
+
 #[derive(Debug)]
 struct Inner {
     deps: Arc<Deps>,
@@ -159,9 +166,10 @@ impl Instances {
         let instances = Self(Arc::new(inner));
         let records = instances.load()?;
         instances.end_strangers(&records);
-        for (record, paths) in records {
-            instances.resume(record, paths).await?;
-        }
+        let returning: Vec<_> =
+            records.into_iter().map(|(record, paths)| instances.expect(record, paths)).collect::<Result<_, _>>()?;
+        // Together: a VMM that hangs keeps nobody else waiting.
+        futures_util::future::try_join_all(returning.into_iter().map(|actor| instances.resume(actor))).await?;
         Ok(instances)
     }
 
@@ -213,7 +221,8 @@ impl Instances {
         Ok(records)
     }
 
-    async fn resume(&self, record: Record, paths: InstancePaths) -> Result<(), OpenError> {
+    /// Takes over what a record names, before anybody can claim it.
+    fn expect(&self, record: Record, paths: InstancePaths) -> Result<Returning, OpenError> {
         let deps = &self.0.deps;
         if let Some(link) = &record.spec.link {
             deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
@@ -225,7 +234,14 @@ impl Instances {
         }
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
-        let mut actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);
+        let actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);
+        Ok(Returning { entry, actor, done })
+    }
+
+    /// Adopts its VMM, when that lives, and lets the actor go on.
+    async fn resume(&self, returning: Returning) -> Result<(), OpenError> {
+        let Returning { entry, mut actor, done } = returning;
+        let id = actor.record.id.clone();
         match actor.adopt().await {
             Ok(()) => {}
             // One that lives and cannot be taken up must not be forgotten: no later delete would end it.

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use dataplane_agent::{GuestConfig, GuestNetwork};
 use dataplane_store::InstancePaths;
-use dataplane_types::{InstanceId, OperationId};
+use dataplane_types::{InstanceId, Link, OperationId};
 use dataplane_vmm::{Capabilities, Vmm};
 use std::sync::Arc;
 use tokio::task::block_in_place;
 use uuid::Uuid;
 
 use crate::record::{OpKind, OpRecord, Pins, RECORD_VERSION, Spec};
+use crate::request::Program;
 use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record, StandbyClass};
 
 /// A committed instance that has not been started.
@@ -37,56 +38,9 @@ pub(crate) async fn prepare(
     let network = &request.network;
     let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
     let uid = deps.claim_uid().inspect_err(|_| deps.links.release(id))?;
-    let operation = OperationId::generate();
-    let now = deps.clock.now();
-    let record = Record {
-        version: RECORD_VERSION,
-        uuid: Uuid::now_v7(),
-        id: id.clone(),
-        generation: 1,
-        spec: Spec {
-            image: lease.id.clone(),
-            image_digest: lease.digest,
-            image_filesystem: lease.filesystem.clone(),
-            hypervisor: driver.hypervisor(),
-            hypervisor_version: driver.version().to_owned(),
-            memory: request.memory,
-            memory_max: request.memory_max.unwrap_or(request.memory),
-            vcpus: request.vcpus,
-            max_vcpus: request.max_vcpus.unwrap_or(request.vcpus),
-            disk: request.disk,
-            argv: program.argv,
-            entrypoint_len: program.entrypoint_len,
-            env: program.env,
-            working_dir: program.working_dir,
-            user: program.user,
-            stop_signal: program.stop_signal,
-            hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
-            link,
-        },
-        name: request.name.clone(),
-        labels: request.labels.clone(),
-        request,
-        uid: Some(uid),
-        pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
-        op: Some(OpRecord {
-            kind: OpKind::Create,
-            id: operation.clone(),
-            since: now,
-            from_paused: false,
-            target: None,
-        }),
-        vmm: None,
-        vmm_generation: 0,
-        booted: None,
-        up: true,
-        restart_from: None,
-        last_error: None,
-        exit_code: None,
-        created_at: now,
-        started_at: None,
-        stopped_at: None,
-    };
+    let spec = resolve(id, &request, driver.as_ref(), (&lease, program), link);
+    let record = new_record(deps, id, request, spec, uid);
+    let operation = record.op.as_ref().map_or_else(OperationId::generate, |op| op.id.clone());
     let draft = deps.store.layout().instance_draft(&operation);
     let committed = commit(deps, &record, &draft).await;
     if committed.is_err() {
@@ -97,6 +51,65 @@ pub(crate) async fn prepare(
         }
     }
     committed.map(|paths| (Draft { record, paths }, lease))
+}
+
+/// The request with everything filled in.
+fn resolve(
+    id: &InstanceId,
+    request: &CreateRequest,
+    driver: &dyn Vmm,
+    (lease, program): (&ImageLease, Program),
+    link: Option<Link>,
+) -> Spec {
+    Spec {
+        image: lease.id.clone(),
+        image_digest: lease.digest,
+        image_filesystem: lease.filesystem.clone(),
+        hypervisor: driver.hypervisor(),
+        hypervisor_version: driver.version().to_owned(),
+        memory: request.memory,
+        memory_max: request.memory_max.unwrap_or(request.memory),
+        vcpus: request.vcpus,
+        max_vcpus: request.max_vcpus.unwrap_or(request.vcpus),
+        disk: request.disk,
+        argv: program.argv,
+        entrypoint_len: program.entrypoint_len,
+        env: program.env,
+        working_dir: program.working_dir,
+        user: program.user,
+        stop_signal: program.stop_signal,
+        hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
+        link,
+    }
+}
+
+/// The record of an instance that is being created.
+fn new_record(deps: &Deps, id: &InstanceId, request: CreateRequest, spec: Spec, uid: u32) -> Record {
+    let now = deps.clock.now();
+    let create = OpKind::Create;
+    Record {
+        version: RECORD_VERSION,
+        uuid: Uuid::now_v7(),
+        id: id.clone(),
+        generation: 1,
+        spec,
+        name: request.name.clone(),
+        labels: request.labels.clone(),
+        request,
+        uid: Some(uid),
+        pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
+        op: Some(OpRecord { kind: create, id: OperationId::generate(), since: now, from_paused: false, target: None }),
+        vmm: None,
+        vmm_generation: 0,
+        booted: None,
+        up: true,
+        restart_from: None,
+        last_error: None,
+        exit_code: None,
+        created_at: now,
+        started_at: None,
+        stopped_at: None,
+    }
 }
 
 async fn commit(deps: &Deps, record: &Record, draft: &InstancePaths) -> Result<InstancePaths, CreateError> {
