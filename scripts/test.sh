@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.." || exit 1
 target=${CARGO_TARGET_DIR:-target}
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
 # What needs root: namespaces of its own, loop mounts.
-rooted='((package(dataplane-network) & kind(test)) | binary(=fidelity) | binary(=soak) | (package(dataplane-init) & test(the_kernel_takes_every_request)))'
+rooted='((package(dataplane-network) & kind(test)) | binary(=fidelity) | binary(=soak) | (package(dataplane-init) & test(the_kernel_takes_every_request)) | (package(dataplane-vmm) & test(confined_tests)))'
 guests='binary(=vm)'
 # A third test in there is the part that runs inside the emulated host.
 power='(binary(=power) & test(what_was_answered))'
@@ -113,6 +113,7 @@ nested() {
 		jq -r --arg suite "$suite" '[."rust-binaries"[] | select(."binary-name" == $suite)][0]."binary-path"')
 	log=$(mktemp)
 	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1200}" --env HYPERVISOR=cloud-hypervisor \
+		--env STANDBY_ROUNDS=2 --env STANDBY_DIRTY_MIB=8 \
 		--env DATAPLANE_TEST_VMM=cloud-hypervisor --env RUST_LOG --env RUST_BACKTRACE --share "$target/debug/dataplane" \
 		--share /bin/busybox --share "$(command -v mke2fs)" -- "$binary" --test-threads=1 2>&1 | tee "$log"
 	ended=${PIPESTATUS[0]}

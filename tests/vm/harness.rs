@@ -12,7 +12,7 @@ use dataplane_testkit::image::ImageBuilder;
 use serde_json::{Value, json};
 
 /// A guest that is emulated inside an emulated host takes its time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(Contract::new);
 
