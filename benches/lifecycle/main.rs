@@ -22,7 +22,9 @@ use crate::node::Node;
 use crate::table::Table;
 
 /// A part of the bench: its name, and what it does.
-const SECTIONS: [(&str, fn(&mut Table)); 5] = [
+type Section = (&'static str, fn(&mut Table));
+
+const SECTIONS: [Section; 5] = [
     ("create", create::latency),
     ("sustained", create::sustained),
     ("calls", calls::count),

@@ -159,13 +159,19 @@ async fn act(instances: &Instances, kind: OpKind, class: StandbyClass) -> Result
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let patch = Patch { memory: Some(Mib(2)), ..Patch::default() };
     let action = Action { kind, grace: Duration::ZERO, discard_snapshot: true, precondition: None };
-    let done = match kind {
+    match kind {
         OpKind::Create => instances.create(request(class)).await.map(drop).map_err(|error| text(&error)),
         OpKind::Delete => instances.delete(&id(), Duration::ZERO, None).await.map_err(|error| text(&error)),
         OpKind::Resize => instances.patch(&id(), patch, None).await.map(drop).map_err(|error| text(&error)),
-        _ => instances.act(&id(), action).await.map(drop).map_err(|error| text(&error)),
-    };
-    done
+        OpKind::Start
+        | OpKind::Stop
+        | OpKind::Reboot
+        | OpKind::Restart
+        | OpKind::Pause
+        | OpKind::Resume
+        | OpKind::Standby
+        | OpKind::Restore => instances.act(&id(), action).await.map(drop).map_err(|error| text(&error)),
+    }
 }
 
 /// Runs one case until the fuse blows, if it does; whether the operation was answered first.
@@ -248,7 +254,8 @@ fn check_state(bench: &Bench, view: &View) {
     }
 }
 
-/// Lets the daemon die before each step of one case in turn, in each way.
+/// Lets the daemon die before each step of one case in turn, in each way, and says how often that was.
+#[expect(clippy::print_stdout, reason = "the number of deaths, for whoever reads the run")]
 fn dies_everywhere(case: Case) {
     let fuse = Fuse::endless();
     let bench = Bench::new(&fuse);
