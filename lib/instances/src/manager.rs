@@ -153,8 +153,13 @@ impl Instances {
             actors: TaskTracker::new(),
         };
         let instances = Self(Arc::new(inner));
+        let mut actors = Vec::new();
         for (record, paths) in instances.load()? {
-            instances.resume(record, paths).await?;
+            actors.push(instances.resume(record, paths).await?);
+        }
+        // Not before all are known: what the first ones have to do would hold up the rest.
+        for actor in actors {
+            instances.0.actors.spawn(actor.run(None));
         }
         Ok(instances)
     }
@@ -191,7 +196,7 @@ impl Instances {
         Ok(records)
     }
 
-    async fn resume(&self, record: Record, paths: InstancePaths) -> Result<(), OpenError> {
+    async fn resume(&self, record: Record, paths: InstancePaths) -> Result<Actor, OpenError> {
         let deps = &self.0.deps;
         if let Some(link) = &record.spec.link {
             deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
@@ -199,7 +204,12 @@ impl Instances {
         let id = record.id.clone();
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
-        let mut actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);
+        let mut actor = self.new_actor(
+            Draft { record, paths, intended: false, link: SeenLink::Unknown },
+            number,
+            (deletes, orders),
+            views,
+        );
         match actor.adopt().await {
             Ok(()) => {}
             // One that lives and cannot be taken up must not be forgotten: no later delete would end it.
@@ -212,8 +222,7 @@ impl Instances {
         actor.publish();
         done.send_replace(entry.view.borrow().clone().map(Ok));
         self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
-        self.0.actors.spawn(actor.run(None));
-        Ok(())
+        Ok(actor)
     }
 
     /// Creates and starts an instance. An identical request for an id that exists is answered with what is there, and
@@ -314,10 +323,11 @@ impl Instances {
             paths: draft.paths,
             record: draft.record,
             vmm: None,
-            link: SeenLink::Unknown,
+            link: draft.link,
             snapshot: false,
             leavings: Leavings::None,
             progress: Progress::default(),
+            intended: draft.intended,
             hopeless: false,
             cause: None,
             clock_is_stale: false,
