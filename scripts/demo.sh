@@ -1,6 +1,6 @@
 #!/bin/bash
-# A container image becomes a virtual machine: pulled from a registry, booted, its log followed, its page fetched,
-# deleted. Registry, daemon and clients live in a network namespace of their own with a temporary data directory;
+# A container image becomes a virtual machine: pulled from a registry, booted, its log followed, its page fetched, put
+# into standby, restored where it stopped, deleted. Registry, daemon and clients live in a network namespace of their own with a temporary data directory;
 # nothing is left behind, and that is checked.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -53,7 +53,8 @@ ip netns exec "$space" bin/dataplane serve >"$work/dataplane.log" 2>&1 &
 daemon=$!
 pids+=("$daemon")
 
-api() { ip netns exec "$space" curl -sS --fail-with-body --unix-socket "$work/run/api.sock" "$@"; }
+client=(ip netns exec "$space" curl -sS --fail-with-body --unix-socket "$work/run/api.sock")
+api() { "${client[@]}" "$@"; }
 url=http://localhost
 ip netns exec "$space" curl -sS --retry 100 --retry-all-errors --retry-delay 0 --retry-max-time 30 -o /dev/null http://127.0.0.1:5000/v2/ 2>/dev/null ||
 	fail "the registry did not start"
@@ -75,14 +76,14 @@ ip=$(jq -r .private_ip "$work/instance.json")
 
 step "follow its log: GET /instances/my-instance/logs?follow=true, server-sent events"
 # The stream is read until the first line that the image's own program wrote.
-exec 3< <(api -N --max-time 120 -H 'accept: text/event-stream' "$url/instances/my-instance/logs?follow=true&tail=1000")
+exec 3< <(exec "${client[@]}" -N --max-time 120 -H 'accept: text/event-stream' "$url/instances/my-instance/logs?follow=true&tail=1000")
 stream=$!
 found=
 while IFS= read -r line <&3; do
 	case $line in id:* | data:*) echo "    $line" ;; esac
 	case $line in data:*nginx\ starts\ on*) found=1; break ;; esac
 done
-kill "$stream" 2>/dev/null || true
+end "$stream"
 exec 3<&-
 [ -n "$found" ] || fail "the guest's line did not come"
 echo "first guest line $(elapsed "$start") after the request"
@@ -92,6 +93,48 @@ ip netns exec "$space" curl -sS --retry 100 --retry-all-errors --retry-delay 0 -
 	grep -m 1 '<title>' || fail "nginx did not answer"
 api $url/instances/my-instance | jq '{state, ready}'
 sed -n 's/.*program has started.*init_ms=\([0-9]*\).*/of that, init took \1 ms from the kernel to the program/p' "$work/dataplane.log"
+
+# The numbers that the guest's program has counted to, with the ids of their events. Where the log ends now, a line may
+# still be in the middle; the one before is whole.
+counts() { sed -n '/^id: /{s///;h};/^data: .*"count [0-9]*"/{s/.*"count \([0-9]*\)".*/\1/;G;s/\n/ /;p}'; }
+last_count() { api "$url/instances/my-instance/logs?tail=20" | counts | tail -n 2 | head -n 1; }
+
+step "put it into standby: scripts/standby-vm.sh my-instance"
+export DATAPLANE_SOCKET=$work/run/api.sock
+start=$EPOCHREALTIME
+ip netns exec "$space" scripts/standby-vm.sh my-instance || fail "standby"
+echo "in standby after $(elapsed "$start")"
+api "$url/instances?state=Standby" | jq -c '.items[] | {id, state, has_snapshot}'
+[ "$(ip netns pids "$space" | wc -l)" = 2 ] || fail "a VMM is left: $(ip netns pids "$space" | xargs -r ps -o pid,args -p)"
+echo "no VMM process is left; the snapshot of its 2048 MiB takes $(du -sm "$work/data/instances/my-instance/snapshot" | cut -f1) MiB on disk"
+read -r stopped_at event < <(last_count) || fail "the guest's program has not counted"
+sleep 1
+read -r still _ < <(last_count)
+[ "$still" = "$stopped_at" ] || fail "it counts on in standby: $stopped_at, $still"
+echo "its program has counted to $stopped_at, and stands still"
+
+step "restore it: scripts/restore-vm.sh my-instance"
+start=$EPOCHREALTIME
+ip netns exec "$space" scripts/restore-vm.sh my-instance || fail "restore"
+echo "back after $(elapsed "$start")"
+[ "$(api $url/instances/my-instance | jq -c '[.state, .private_ip, .mac, .has_snapshot]')" = "$(jq -c '["Running", .private_ip, .mac, false]' "$work/instance.json")" ] ||
+	fail "it is not what it was: $(api $url/instances/my-instance)"
+ip netns exec "$space" curl -sS --retry 100 --retry-all-errors --retry-delay 0 --retry-max-time 60 "http://$ip/" 2>/dev/null |
+	grep -m 1 '<title>' || fail "nginx did not answer after the restore"
+
+step "its log goes on in the same stream: Last-Event-ID: $event"
+exec 3< <(exec "${client[@]}" -N --max-time 60 -H "last-event-id: $event" "$url/instances/my-instance/logs?follow=true")
+stream=$!
+expected=$((stopped_at + 1))
+while [ "$expected" -le $((stopped_at + 10)) ] && IFS= read -r line <&3; do
+	[[ $line =~ \"count\ ([0-9]+)\" ]] || continue
+	[ "${BASH_REMATCH[1]}" = "$expected" ] || fail "after $((expected - 1)) it counted ${BASH_REMATCH[1]}"
+	expected=$((expected + 1))
+done
+end "$stream"
+exec 3<&-
+[ "$expected" -gt $((stopped_at + 10)) ] || fail "it did not count on after $((expected - 1))"
+echo "$stopped_at before, then $((stopped_at + 1)) to $((expected - 1)), none missing and none twice: it went on where it stopped"
 
 step "delete the instance, then the image"
 api -X DELETE "$url/instances/my-instance" || fail "delete"

@@ -1,12 +1,13 @@
 #!/bin/bash
 # Installs what building, testing and demonstrating need, and only what is missing.
 #
-#   scripts/install-tools.sh [packages|demo|test|lint ...]      default: all four
+#   scripts/install-tools.sh [packages|demo|test|lint|fuzz ...]      default: all five
 #
 #   packages  from the distribution: compiler, emulator, disk and network tools
 #   demo      a registry, and what makes an image to put into it
 #   test      cargo-nextest
 #   lint      shellcheck, rustfmt, clippy, cargo-deny
+#   fuzz      the C++ compiler that builds the fuzzer
 set -euo pipefail
 
 # program (or file) that shows the package to be there : package
@@ -63,12 +64,13 @@ command -v cargo >/dev/null || {
 	echo "install-tools: no cargo: install a Rust toolchain first" >&2
 	exit 1
 }
-[ $# -gt 0 ] || set -- packages demo test lint
+[ $# -gt 0 ] || set -- packages demo test lint fuzz
 for group in "$@"; do
 	case $group in
 	packages) install_packages "${packages[@]}" ;;
 	demo) install_packages "${demo[@]}" ;;
 	test) install_cargo cargo-nextest ;;
+	fuzz) install_packages g++:g++ ;;
 	lint)
 		install_packages shellcheck:shellcheck
 		install_component rustfmt fmt

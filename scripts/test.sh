@@ -12,8 +12,11 @@ cd "$(dirname "$0")/.." || exit 1
 target=${CARGO_TARGET_DIR:-target}
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
 # What needs root: namespaces of its own, loop mounts.
-rooted='((package(dataplane-network) & kind(test)) | binary(=fidelity) | (package(dataplane-init) & test(the_kernel_takes_every_request)))'
+rooted='((package(dataplane-network) & kind(test)) | binary(=fidelity) | binary(=soak) | (package(dataplane-init) & test(the_kernel_takes_every_request)))'
 guests='binary(=vm)'
+# A third test in there is the part that runs inside the emulated host.
+power='(binary(=power) & test(what_was_answered))'
+real_power='(binary(=power) & test(real_guests))'
 # The conformance suite of the VMM drivers; against fake-ch it is part of tier 1.
 conformance='binary(=conformance)'
 passed=0 failed=0 skipped=0
@@ -60,7 +63,7 @@ tier() {
 }
 
 tier1() {
-	tier 1 'in process' default "not ($rooted | $guests)"
+	tier 1 'in process' default "not ($rooted | $guests | binary(=power))"
 }
 
 tier2() {
@@ -76,10 +79,11 @@ tier2() {
 tier3() {
 	if command -v qemu-system-x86_64 >/dev/null; then
 		HYPERVISOR=qemu DATAPLANE_TEST_VMM=qemu tier 3 'guests on QEMU' guests "$guests | $conformance"
+		tier 3 'power cuts' guests "$power" --run-ignored all
 	elif is_root && command -v apt-get >/dev/null; then
 		settle 3 'guests on QEMU' 0 1 0 'qemu-system-x86_64 is missing although it can be installed'
 	else
-		settle 3 'guests on QEMU' 0 0 "$(count_tests -E "$guests | $conformance")" 'no qemu-system-x86_64, and no right to install it'
+		settle 3 'guests on QEMU' 0 0 "$(count_tests --run-ignored all -E "$guests | $conformance | $power")" 'no qemu-system-x86_64, and no right to install it'
 	fi
 }
 
@@ -97,6 +101,7 @@ tier4() {
 	else
 		nested "$name" vm
 		nested "$name: conformance" conformance
+		tier 4 "$name: power cuts" guests "$real_power" --run-ignored all
 	fi
 }
 

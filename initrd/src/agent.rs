@@ -17,11 +17,12 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, getpeername, listen, socket};
 
-use crate::conversation::{Conversation, Facts, Order};
+use crate::asks::Asks;
 use crate::error::{During as _, InitError};
 use crate::sys;
 use crate::uevent::Uevents;
 use crate::virtio::{Devices, Kind};
+use dataplane_init::conversation::{Conversation, Facts, Order};
 
 /// How often a port without a host is looked at: the kernel reports its state, not its change.
 const PORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,6 +35,7 @@ const MAX_READS: usize = 16;
 pub(crate) struct Agent {
     channel: Channel,
     pub(crate) facts: Facts,
+    asks: Asks,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl Agent {
         } else {
             Channel::None
         };
-        Ok(Self { channel, facts: Facts::default() })
+        Ok(Self { channel, facts: Facts::default(), asks: Asks::open()? })
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -81,8 +83,9 @@ impl Agent {
         }
     }
 
-    /// The program was started.
-    pub(crate) fn started(&mut self, init_ms: u64) {
+    /// The program was started, on the image's root; `proc` is init's own /proc.
+    pub(crate) fn started(&mut self, init_ms: u64, proc: OwnedFd) {
+        self.asks.allow_volumes(proc);
         self.facts.started = Some(init_ms);
         let facts = self.facts.clone();
         if let Some(conversation) = self.conversation() {
@@ -108,16 +111,19 @@ impl Agent {
 
     /// What to wait for.
     pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
+        let mut entries = vec![PollFd::new(self.asks.bell(), PollFlags::POLLIN)];
         match &self.channel {
-            Channel::None => Vec::new(),
+            Channel::None => {}
             Channel::Vsock { listener, link } => {
+                entries.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
                 let link = link.iter().map(|link| PollFd::new(link.stream.as_fd(), flags_for(&link.conversation)));
-                std::iter::once(PollFd::new(listener.as_fd(), PollFlags::POLLIN)).chain(link).collect()
+                entries.extend(link);
             }
             Channel::Port { port, link } => {
-                link.iter().map(|link| PollFd::new(port.as_fd(), flags_for(link))).collect()
+                entries.extend(link.iter().map(|link| PollFd::new(port.as_fd(), flags_for(link))));
             }
         }
+        entries
     }
 
     /// When to look again although nothing happened.
@@ -128,8 +134,26 @@ impl Agent {
         }
     }
 
-    /// Accepts, reads and writes as far as that goes without waiting.
+    /// Accepts, reads, answers and writes as far as that goes without waiting. Questions are not among the orders.
     pub(crate) fn serve(&mut self) -> Vec<Order> {
+        let mut orders = self.exchange();
+        let asked: Vec<_> = orders.extract_if(.., |order| matches!(order, Order::Ask(..))).collect();
+        let mut answers = self.asks.ready();
+        for order in asked {
+            if let Order::Ask(ticket, ask) = order {
+                answers.extend(self.asks.take(ticket, ask).map(|answer| (ticket, answer)));
+            }
+        }
+        if !answers.is_empty()
+            && let Some(conversation) = self.conversation()
+        {
+            // They leave in the next turn, which comes at once: the channel takes something, and is waited for.
+            answers.into_iter().for_each(|(ticket, answer)| conversation.answer(ticket, answer));
+        }
+        orders
+    }
+
+    fn exchange(&mut self) -> Vec<Order> {
         match &mut self.channel {
             Channel::None => Vec::new(),
             Channel::Vsock { listener, link } => {

@@ -1,40 +1,56 @@
 //! One conversation with the host: what came in, what is to go out, and the facts that the host must learn.
 //!
 //! Pure: no descriptor, no clock. Invariant: whatever the host sends or does not read, a conversation holds at most one
-//! frame and [`MAX_OUT`] bytes.
+//! frame and little more than [`MAX_OUT`] bytes, and an answer goes to whoever asked or to nobody.
 
-use dataplane_agent::{Decoder, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION, encode};
+use dataplane_agent::{Answer, Ask, Decoder, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION, encode};
 
 /// More than this and the host is not reading: the conversation is over.
-const MAX_OUT: usize = 256 << 10;
+pub const MAX_OUT: usize = 256 << 10;
 const CONTROL_STREAM: u16 = 0;
 
 /// What every conversation begins with.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub struct Facts {
     /// The program runs, or ran: init's own time in milliseconds.
-    pub(crate) started: Option<u64>,
+    pub started: Option<u64>,
     /// How the program ended, and why when it could not be started.
-    pub(crate) exited: Option<(ExitStatus, Option<String>)>,
+    pub exited: Option<(ExitStatus, Option<String>)>,
 }
 
 /// What the host wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    Stop { grace_ms: u64 },
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// The program is to end: killed after the grace.
+    Stop {
+        /// In milliseconds.
+        grace_ms: u64,
+    },
+    /// The exit status is on the host's disk.
     ExitRecorded,
+    /// A question, and where its answer goes.
+    Ask(Ticket, Ask),
 }
 
+/// Whose question an answer belongs to. A host's end can change hands unseen: the nonce tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    nonce: u64,
+    id: u32,
+}
+
+/// What was received in part, and what is still to be sent.
 #[derive(Debug, Default)]
-pub(crate) struct Conversation {
+pub struct Conversation {
     decoder: Decoder,
     out: Vec<u8>,
-    greeted: bool,
+    /// The nonce of the latest greeting.
+    nonce: Option<u64>,
 }
 
 impl Conversation {
     /// Takes in what arrived; answers greetings by itself.
-    pub(crate) fn receive(&mut self, bytes: &[u8], facts: &Facts) -> Vec<Order> {
+    pub fn receive(&mut self, bytes: &[u8], facts: &Facts) -> Vec<Order> {
         self.decoder.push(bytes);
         let mut orders = Vec::new();
         while let Some((stream, payload)) = self.decoder.next_frame() {
@@ -45,34 +61,46 @@ impl Conversation {
             }
             match message {
                 HostMessage::Hello { nonce, .. } => {
-                    self.greeted = true;
+                    self.nonce = Some(nonce);
                     self.say(&GuestMessage::Hello { version: PROTOCOL_VERSION, nonce });
                     self.tell_started(facts);
                     self.tell_exited(facts);
                 }
                 HostMessage::Stop { grace_ms } => orders.push(Order::Stop { grace_ms }),
                 HostMessage::ExitRecorded => orders.push(Order::ExitRecorded),
-                HostMessage::Ask { .. } => {}
+                HostMessage::Ask { id, ask } => {
+                    // Without a greeting it is the rest of an earlier conversation.
+                    orders.extend(self.nonce.map(|nonce| Order::Ask(Ticket { nonce, id }, ask)));
+                }
             }
         }
         orders
     }
 
-    pub(crate) fn tell_started(&mut self, facts: &Facts) {
+    /// Answers a question, if whoever asked is still there.
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if self.nonce == Some(ticket.nonce) {
+            self.say(&GuestMessage::Answer { id: ticket.id, answer });
+        }
+    }
+
+    /// Says that the program was started, when it was.
+    pub fn tell_started(&mut self, facts: &Facts) {
         if let Some(init_ms) = facts.started {
             self.say(&GuestMessage::Started { init_ms });
         }
     }
 
-    pub(crate) fn tell_exited(&mut self, facts: &Facts) {
+    /// Says how the program ended, when it has.
+    pub fn tell_exited(&mut self, facts: &Facts) {
         if let Some((status, reason)) = &facts.exited {
             self.say(&GuestMessage::Exited { status: *status, reason: reason.clone() });
         }
     }
 
     fn say(&mut self, message: &GuestMessage) {
-        // Nobody listens before the greeting: the host would drop it.
-        if !self.greeted {
+        // Nobody listens before the greeting: the host would drop it. Who does not read is told no more.
+        if self.nonce.is_none() || self.is_stuck() {
             return;
         }
         let frame = serde_json::to_vec(message).ok().and_then(|json| encode(CONTROL_STREAM, &json).ok());
@@ -80,17 +108,19 @@ impl Conversation {
     }
 
     /// Bytes for the host.
-    pub(crate) fn outgoing(&self) -> &[u8] {
+    #[must_use]
+    pub fn outgoing(&self) -> &[u8] {
         &self.out
     }
 
     /// The host's end took `count` of the outgoing bytes.
-    pub(crate) fn sent(&mut self, count: usize) {
+    pub fn sent(&mut self, count: usize) {
         self.out.drain(..count.min(self.out.len()));
     }
 
     /// The host does not read what it is told.
-    pub(crate) fn is_stuck(&self) -> bool {
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
         self.out.len() > MAX_OUT
     }
 }
@@ -148,6 +178,26 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_goes_to_whoever_asked() {
+        let ask = |id| HostMessage::Ask { id, ask: Ask::Sync };
+        let mut conversation = Conversation::default();
+        let facts = Facts::default();
+        assert!(conversation.receive(&frame(&ask(1)), &facts).is_empty(), "nobody has greeted");
+        let orders = conversation.receive(&[frame(&HELLO), frame(&ask(2)), frame(&ask(3))].concat(), &facts);
+        let [Order::Ask(second, Ask::Sync), Order::Ask(third, Ask::Sync)] = orders.as_slice() else {
+            panic!("{orders:?}")
+        };
+        conversation.answer(*third, Answer::Done);
+        assert_eq!(said(&mut conversation), [ANSWER, GuestMessage::Answer { id: 3, answer: Answer::Done }]);
+
+        // The port has a new host, and nothing else told so.
+        conversation.receive(&frame(&HostMessage::Hello { version: 2, nonce: 43 }), &facts);
+        conversation.sent(usize::MAX);
+        conversation.answer(*second, Answer::Done);
+        assert!(said(&mut conversation).is_empty());
+    }
+
+    #[test]
     fn a_host_that_does_not_read_is_noticed() {
         let mut conversation = Conversation::default();
         let mut hellos = 0;
@@ -156,14 +206,40 @@ mod tests {
             hellos += 1;
             assert!(hellos < 100_000);
         }
+        let held = conversation.outgoing().len();
+        conversation.receive(&frame(&HELLO), &Facts::default());
+        assert_eq!(conversation.outgoing().len(), held);
+    }
+
+    /// What a host may send, mostly understandable.
+    fn words() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..100),
+            (0u64..3).prop_map(|nonce| frame(&HostMessage::Hello { version: 2, nonce })),
+            any::<u64>().prop_map(|grace_ms| frame(&HostMessage::Stop { grace_ms })),
+            any::<u32>().prop_map(|id| frame(&HostMessage::Ask { id, ask: Ask::Ping })),
+            (any::<u32>(), any::<String>(), any::<u64>()).prop_map(|(id, seed, unix_ns)| {
+                frame(&HostMessage::Ask { id, ask: Ask::SetClock { unix_ns, seed } })
+            }),
+        ]
     }
 
     proptest! {
+        /// Any bytes in any pieces, read or not: nothing panics, and what is held stays bounded.
         #[test]
-        fn nothing_panics(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..20)) {
+        fn every_host_is_survived(chunks in proptest::collection::vec((words(), any::<bool>()), 0..60)) {
+            let facts = Facts { started: Some(1), exited: Some((ExitStatus::Signal(9), Some("x".repeat(4000)))) };
             let mut conversation = Conversation::default();
-            for chunk in chunks {
-                conversation.receive(&chunk, &Facts::default());
+            for (chunk, reads) in chunks {
+                for order in conversation.receive(&chunk, &facts) {
+                    if let Order::Ask(ticket, _) = order {
+                        conversation.answer(ticket, Answer::Failed { message: "y".repeat(1000) });
+                    }
+                }
+                prop_assert!(conversation.outgoing().len() <= MAX_OUT + 8192);
+                if reads {
+                    conversation.sent(usize::MAX);
+                }
             }
         }
     }

@@ -37,6 +37,11 @@ pub(crate) fn find(uevents: &Uevents) -> Result<Disks, InitError> {
     })
 }
 
+/// The name of the disk with a serial.
+pub(crate) fn named(serial: &str) -> Option<String> {
+    device_with_serial(&serials(Path::new("/sys/block")), serial)
+}
+
 pub(crate) fn read_config(disk: &Path) -> Result<GuestConfig, InitError> {
     let mut content = Vec::new();
     let limit = MAX_CONFIG_BYTES as u64 + 4096;

@@ -5,8 +5,10 @@
 //! configuration says, or off.
 
 mod agent;
+mod asks;
+mod clock;
 mod console;
-mod conversation;
+mod cpus;
 mod disks;
 mod environment;
 mod error;
@@ -23,6 +25,7 @@ mod sys;
 mod uevent;
 mod user;
 mod virtio;
+mod volumes;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -99,9 +102,10 @@ fn live(guest: &mut Guest, begun: Instant) -> Result<(), InitError> {
     let stop_signal = stop_signal_of(&config);
     let proc = root::hold_proc()?;
     let pid = program::start(&config)?;
+    let agents_proc = proc.try_clone().during("hold", "/proc")?;
     let program = Program { pid, stop_signal, proc, since: Instant::now() };
     let init_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    agent.started(init_ms);
+    agent.started(init_ms, agents_proc);
     announce(&config, init_ms);
     load_late(late);
 

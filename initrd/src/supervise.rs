@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use dataplane_agent::ExitStatus;
+use dataplane_init::conversation::Order;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,7 +16,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::sync;
 
 use crate::agent::Agent;
-use crate::conversation::Order;
 use crate::error::{During as _, InitError};
 use crate::sys::{self, Ended};
 use crate::{console, program};
@@ -89,7 +89,8 @@ pub(crate) fn run(program: &Program, children: &Children, agent: &mut Agent) -> 
         for order in agent.serve() {
             match order {
                 Order::Stop { grace_ms } => stopping.order(Duration::from_millis(grace_ms)),
-                Order::ExitRecorded => {}
+                // Nothing is recorded yet; and the agent answers questions by itself.
+                Order::ExitRecorded | Order::Ask(..) => {}
             }
         }
         stopping.act(program);

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, fork};
 
+use crate::clock::SEED_BYTES;
+
 /// The last signal number.
 const LAST_SIGNAL: i32 = 64;
 
@@ -70,6 +72,40 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let accepted = Errno::result(accepted)?;
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(accepted) })
+}
+
+/// Mixes 32 bytes into the kernel's random pool and credits them in full. Only for bytes that nobody else knows.
+pub(crate) fn add_entropy(random: BorrowedFd<'_>, seed: &[u8; SEED_BYTES]) -> nix::Result<()> {
+    /// `struct rand_pool_info` of random(4), with its flexible array.
+    #[repr(C)]
+    struct PoolInfo {
+        entropy_count: libc::c_int,
+        buf_size: libc::c_int,
+        buf: [u8; SEED_BYTES],
+    }
+    const BYTES: libc::c_int = 32;
+    const { assert!(SEED_BYTES == 32) };
+    const RNDADDENTROPY: libc::Ioctl = nix::request_code_write!(b'R', 0x03, 2 * size_of::<libc::c_int>());
+    let info = PoolInfo { entropy_count: BYTES * 8, buf_size: BYTES, buf: *seed };
+    // SAFETY: the kernel reads the header and `buf_size` bytes behind it, all of which `info` holds.
+    Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) }).map(drop)
+}
+
+/// Has the kernel's generator draw a new key from the random pool (random(4)).
+pub(crate) fn reseed_random(random: BorrowedFd<'_>) -> nix::Result<()> {
+    const RNDRESEEDCRNG: libc::Ioctl = nix::request_code_none!(b'R', 0x07);
+    // SAFETY: the request has no argument.
+    Errno::result(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) }).map(drop)
+}
+
+/// Freezes the file system that the descriptor lies on, or thaws it (ioctl_fs(2), `FIFREEZE` and `FITHAW`). Freezing
+/// waits for writers.
+pub(crate) fn freeze(file: BorrowedFd<'_>, freeze: bool) -> nix::Result<()> {
+    const FIFREEZE: libc::Ioctl = nix::request_code_readwrite!(b'X', 119, size_of::<libc::c_int>());
+    const FITHAW: libc::Ioctl = nix::request_code_readwrite!(b'X', 120, size_of::<libc::c_int>());
+    let request = if freeze { FIFREEZE } else { FITHAW };
+    // SAFETY: the kernel ignores the argument of both.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request, 0) }).map(drop)
 }
 
 /// Forks and runs `child` in the new process, which ends with the code that it returns. Gives the child's pid.

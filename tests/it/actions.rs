@@ -4,15 +4,6 @@ use serde_json::json;
 
 use crate::harness::Node;
 
-impl Node {
-    /// Posts an action without a body; status, code, and the instance as the answer has it.
-    async fn act(&self, id: &str, action: &str) -> (u16, String, serde_json::Value) {
-        let request = hyper::Request::post(format!("/instances/{id}/{action}")).header("host", "localhost");
-        let answer = self.client.call(request.body(http_body_util::Full::default()).unwrap()).await.unwrap();
-        (answer.status, answer.code(), answer.json())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_instance_keeps_what_it_is_and_starts_again() {
     let node = Node::start().await;

@@ -1,5 +1,6 @@
 //! One daemon in a directory of its own, with one image in it.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -16,6 +17,9 @@ use serde_json::{Value, json};
 
 /// Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The node's own name for its VMM.
+const VMM: &str = "fake-ch";
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(Contract::new);
 
@@ -36,7 +40,7 @@ pub(crate) struct Node {
     pub(crate) client: Client,
     app: Option<App>,
     config: Config,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Node {
@@ -72,20 +76,24 @@ impl Node {
         };
         change(&mut config);
         let client = Client::new(&config.socket_path, check);
-        let mut node = Self { client, app: None, config, _directory: directory };
+        std::os::unix::fs::symlink(fake_ch(), directory.path().join(VMM)).unwrap();
+        let mut node = Self { client, app: None, config, directory };
         node.launch().await;
         node
     }
 
     /// Starts the daemon, again perhaps, on the same directory.
     pub(crate) async fn launch(&mut self) {
-        let driver = CloudHypervisor::probe(fake_ch()).unwrap();
-        let backends = Backends {
-            vmms: vec![Arc::new(driver)],
-            vmm_binaries: vec!["fake-ch".into()],
-            network: Arc::new(NoBackend),
-        };
+        let driver = CloudHypervisor::probe(self.directory.path().join(VMM)).unwrap();
+        let backends =
+            Backends { vmms: vec![Arc::new(driver)], vmm_binaries: vec![VMM.into()], network: Arc::new(NoBackend) };
         self.app = Some(start(self.config.clone(), backends).await.unwrap());
+    }
+
+    /// Has its VMMs misbehave from now on, in the words of the fake one; nothing ends it.
+    pub(crate) fn misbehave(&self, orders: &str) {
+        let mut file = std::fs::File::create(self.directory.path().join(format!("{VMM}.control"))).unwrap();
+        file.write_all(orders.as_bytes()).unwrap();
     }
 
     /// Stops it in order; its VMs go on.
@@ -119,6 +127,12 @@ impl Node {
         let answer = self.client.post_json("/instances", &Self::wish(id, program)).await.unwrap();
         assert_eq!(answer.status, 201, "{:?}", answer.body);
         answer.json()
+    }
+
+    /// Posts an action without a body; status, code, and the instance as the answer has it.
+    pub(crate) async fn act(&self, id: &str, action: &str) -> (u16, String, Value) {
+        let answer = self.client.act(&format!("/instances/{id}/{action}")).await.unwrap();
+        (answer.status, answer.code(), answer.json())
     }
 
     pub(crate) async fn get(&self, id: &str) -> Value {

@@ -12,4 +12,6 @@ mod harness;
 mod images;
 mod instances;
 mod logs;
+mod patch;
 mod recovery;
+mod standby;

@@ -4,24 +4,16 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use mkext4::{FsBuilder, Options};
 use uuid::Uuid;
 
 use crate::Ext4Error;
-use crate::sink::SparseSink;
+use crate::template::Template;
 
 /// The smallest disk that is made: four times its journal.
 pub const MIN_DISK_BYTES: u64 = 64 << 20;
 
 /// One past the largest: 2^32 blocks of 4 KiB.
 const END_DISK_BYTES: u64 = 1 << 44;
-
-/// 16 MiB in blocks: the journal costs host memory and write traffic, and a single guest needs no more.
-const JOURNAL_BLOCKS: u32 = 4096;
-
-/// One inode for this many bytes, as everywhere, up to a size from which on a disk holds large files.
-const BYTES_PER_INODE: u64 = 16 << 10;
-const MAX_INODES: u64 = 8 << 20;
 
 /// What makes one empty disk different from another.
 #[derive(Debug, Clone)]
@@ -47,24 +39,13 @@ pub fn format_empty(path: &Path, disk: &EmptyDisk<'_>) -> Result<(), Ext4Error> 
         return Err(Ext4Error::Size { bytes: disk.bytes });
     }
     let io = |act| move |source| Ext4Error::Io { act, path: path.to_owned(), source };
+    let template = Template::of(disk).map_err(Ext4Error::Format)?;
     let file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(io("create"))?;
-    let written = file.set_len(disk.bytes).map_err(io("size")).and_then(|()| write(&file, disk));
+    let written =
+        file.set_len(disk.bytes).map_err(io("size")).and_then(|()| template.write(&file, disk).map_err(io("format")));
     if written.is_err() {
         // Best effort: the error below is the one to tell.
         let _ = std::fs::remove_file(path);
     }
     written
-}
-
-fn write(file: &File, disk: &EmptyDisk<'_>) -> Result<(), Ext4Error> {
-    let mut options = Options::new(disk.bytes, disk.uuid.into_bytes(), i64::from(disk.epoch));
-    options.hash_seed = disk.hash_seed;
-    options.label = Some(disk.label.to_owned());
-    options.journal_blocks = Some(JOURNAL_BLOCKS);
-    options.reserved_percent = 0;
-    let inodes = (disk.bytes / BYTES_PER_INODE).min(MAX_INODES);
-    options.inodes = mkext4::InodeCount::Exact(u32::try_from(inodes).unwrap_or(u32::MAX));
-    let layout = FsBuilder::new(options).and_then(FsBuilder::seal).map_err(Ext4Error::Format)?;
-    layout.writer(SparseSink { file }).and_then(mkext4::build::ImageWriter::finish).map_err(Ext4Error::Format)?;
-    Ok(())
 }

@@ -13,6 +13,7 @@ mod error;
 mod estimate;
 mod image;
 mod sink;
+mod template;
 
 pub use empty::{EmptyDisk, MIN_DISK_BYTES, format_empty};
 pub use error::Ext4Error;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 /// ext4's block size, and the grain at which zeros become holes.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 
 /// Writes into a file that already has its full length and reads as zeros.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl SparseSink<'_> {
     }
 }
 
-fn is_zero(block: &[u8]) -> bool {
+pub(crate) fn is_zero(block: &[u8]) -> bool {
     // A full block of text differs in its first bytes; only zero runs are read to their end.
     block.chunks(16).all(|chunk| chunk.iter().fold(0, |seen, byte| seen | byte) == 0)
 }

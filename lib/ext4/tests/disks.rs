@@ -58,6 +58,31 @@ fn empty_disks_are_thin_clean_and_quick() {
     assert!(header.contains("Reserved block count:     0"), "{header}");
 }
 
+/// Disks of one size are made from one template: each is itself all the same, in the copies of its superblock too.
+#[test]
+fn disks_of_one_size_differ_in_identity_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |number: u8| directory.path().join(format!("{number}.img"));
+    for number in 1..=3 {
+        let uuid = Uuid::from_u128(number.into());
+        let own = EmptyDisk { uuid, hash_seed: [number.into(); 4], epoch: number.into(), ..disk(136 << 20) };
+        format_empty(&path(number), &own).unwrap();
+        fsck(&path(number));
+        let header = debugfs(&path(number), "stats");
+        for line in [format!("Filesystem UUID:          {uuid}"), "metadata_csum_seed".to_owned()] {
+            assert!(header.contains(&line), "{header}");
+        }
+        // The copy of the superblock in the second group; its checksum is verified.
+        let copy = ["-h", "-o", "superblock=32768", "-o", "blocksize=4096"];
+        let copy = run("dumpe2fs", &[&copy[..], &[path(number).to_str().unwrap()]].concat());
+        assert!(copy.contains(&uuid.to_string()), "{copy}");
+    }
+    let [one, other] = [1, 2].map(|number| std::fs::read(path(number)).unwrap());
+    let differing = one.chunks(1024).zip(other.chunks(1024)).filter(|(one, other)| one != other).count();
+    // In each of the two groups.
+    assert_eq!(differing, 2);
+}
+
 #[test]
 fn the_smallest_disk_is_clean_and_other_sizes_are_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -170,6 +170,8 @@ pub trait Backend: Send + Sync + Debug {
     async fn addressing(&self) -> Result<Addressing, BackendError>;
     /// Makes or mends the bridge.
     async fn ensure_bridge(&self, spec: &BridgeSpec) -> Result<(), BackendError>;
+    /// Makes a new TAP; `false`, and nothing is touched, when the name is taken.
+    async fn make_tap(&self, spec: &TapSpec) -> Result<bool, BackendError>;
     /// Makes or mends a TAP; one that cannot be mended (other owner, other queues) is made anew.
     async fn ensure_tap(&self, spec: &TapSpec) -> Result<(), BackendError>;
     /// Removes an interface; gone already is success.

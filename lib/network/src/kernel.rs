@@ -101,6 +101,11 @@ impl Backend for Kernel {
         self.inside(async move { bridge::ensure(&netlink, &spec).await }).await
     }
 
+    async fn make_tap(&self, spec: &TapSpec) -> Result<bool, BackendError> {
+        let (netlink, spec) = (self.netlink.clone(), spec.clone());
+        self.inside(async move { tap::make(&netlink, &spec).await }).await
+    }
+
     async fn ensure_tap(&self, spec: &TapSpec) -> Result<(), BackendError> {
         let (netlink, spec) = (self.netlink.clone(), spec.clone());
         self.inside(async move { tap::ensure(&netlink, &spec).await }).await

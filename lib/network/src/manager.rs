@@ -166,17 +166,21 @@ impl Network {
     /// [`NetworkError::ForeignTap`] when the name is taken by somebody else, otherwise what the host said.
     pub async fn ensure(&self, id: &InstanceId, link: &Link, owner_uid: u32) -> Result<(), NetworkError> {
         let alias = mark::of_tap(self.config.owner, id);
+        let bridge = self.config.bridge.clone();
+        let spec = TapSpec { name: link.tap.clone(), alias, bridge, mac: link.host_mac(), owner_uid };
+        // Nearly always there is none: that is known by making it, without a look before.
+        if self.backend.make_tap(&spec).await? {
+            return Ok(());
+        }
         if let Some(found) = self.backend.link(link.tap.as_str()).await? {
             if !self.is_our_tap(&found) {
                 return Err(NetworkError::ForeignTap { tap: link.tap.clone(), alias: found.alias.unwrap_or_default() });
             }
-            if found.alias.as_deref() != Some(&alias) {
+            if found.alias.as_ref() != Some(&spec.alias) {
                 // Left by an instance that held this address before: whoever has it open is not this one.
                 self.backend.remove_link(&found).await?;
             }
         }
-        let bridge = self.config.bridge.clone();
-        let spec = TapSpec { name: link.tap.clone(), alias, bridge, mac: link.host_mac(), owner_uid };
         Ok(self.backend.ensure_tap(&spec).await?)
     }
 

@@ -32,6 +32,10 @@ impl Backend for NoBackend {
         Ok(())
     }
 
+    async fn make_tap(&self, _spec: &TapSpec) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
     async fn ensure_tap(&self, _spec: &TapSpec) -> Result<(), BackendError> {
         Ok(())
     }

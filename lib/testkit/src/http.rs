@@ -121,6 +121,24 @@ impl Client {
         self.post(path, "application/json", body.to_string()).await
     }
 
+    /// A POST without body, for example an action.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn act(&self, path: &str) -> anyhow::Result<Answer> {
+        self.call(Request::post(path).header("host", "localhost").body(Full::default())?).await
+    }
+
+    /// A PATCH with a JSON merge patch.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn patch(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<Answer> {
+        let request = Request::patch(path).header("host", "localhost");
+        let request = request.header("content-type", "application/merge-patch+json");
+        self.call(request.body(Full::new(body.to_string().into()))?).await
+    }
+
     /// Opens the event stream of a path.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod wire;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use self::handle::{Handle, PING};
 use self::wire::Sockets;
 use crate::changes::Changes;
 use crate::host::HostFacts;
-use crate::process::{self, Log, Program, Starting, Watched};
+use crate::process::{self, Jail, Log, Needs, Program, Starting, Watched};
 use crate::{Capabilities, Hypervisor, Launch, VmHandle, Vmm, VmmError, VmmProcess};
 
 /// The first version that can outlive its guest (`--no-shutdown`), and that reads a raw disk as one.
@@ -35,6 +36,8 @@ const OLDEST: Version = (52, 0);
 /// Major and minor.
 type Version = (u32, u32);
 
+/// What it needs of memory beside its guest's: some 10 MiB measured, and room for the page cache of its disks.
+const OVERHEAD_MIB: u64 = 128;
 /// How long a new process may take to answer.
 const START_GRACE: Duration = Duration::from_secs(10);
 /// How often it is asked where nothing tells that its socket has appeared, or what told came too early.
@@ -72,29 +75,35 @@ impl CloudHypervisor {
         Ok(Self { binary, version, number, hardware_virtualization })
     }
 
-    fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<Watched, VmmError> {
-        let sockets = Sockets::below(&launch.run_dir);
-        for socket in [&sockets.api, &sockets.vsock] {
-            process::remove_stale(socket)?;
-        }
-        let with_path = |path: &Path| {
-            let mut argument = OsString::from("path=");
-            argument.push(path);
-            argument
+    /// The process, and the changes of the directory in which its socket will appear.
+    fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<(Watched, io::Result<Changes>), VmmError> {
+        process::make_run_dir_fresh(launch)?;
+        let appearing = Changes::of(&launch.run_dir);
+        let mut socket = OsString::from("path=");
+        socket.push(Sockets::below(&launch.run_dir).api);
+        // By descriptor, as all logs: the VMM may not look into the directory where they are.
+        let events = process::make_anew(&launch.events)?;
+        let needs = Needs {
+            binary: &self.binary,
+            devices: &["/dev/kvm", "/dev/net/tun"],
+            files: &[],
+            overhead_mib: OVERHEAD_MIB,
         };
-        process::spawn(Program {
+        let process = process::spawn(Program {
             binary: self.binary.clone(),
             arguments: vec![
                 "--api-socket".into(),
-                with_path(&sockets.api),
+                socket,
                 "--event-monitor".into(),
-                with_path(&launch.events),
+                format!("fd={}", events.as_raw_fd()).into(),
                 "--no-shutdown".into(),
             ],
             stdout: Log::open(&launch.serial_log)?.file()?,
             stderr: vmm_log.file()?,
-            inherit: Vec::new(),
-        })
+            inherit: vec![events.into()],
+            jail: Jail::prepare(launch, &needs)?,
+        })?;
+        Ok((process, appearing))
     }
 }
 
@@ -114,8 +123,7 @@ impl Vmm for CloudHypervisor {
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
         let vmm_log = Log::open(&launch.vmm_log)?;
-        let appearing = Changes::of(&launch.run_dir);
-        let process = self.start(launch, &vmm_log)?;
+        let (process, appearing) = self.start(launch, &vmm_log)?;
         let starting = Starting::new(process.clone());
         let api = Api::new(Sockets::below(&launch.run_dir).api, &process);
         answers(&process, &api, appearing, &vmm_log).await?;
@@ -124,9 +132,10 @@ impl Vmm for CloudHypervisor {
     }
 
     async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
-        let Some(process) = process::adopt(process)? else { return Ok(None) };
+        let Some(process) = process::adopt(process, launch.confinement.cgroup.clone())? else { return Ok(None) };
+        let launch = process::as_running(launch, process.process())?;
         let api = Api::new(Sockets::below(&launch.run_dir).api, &process);
-        Ok(Some(Arc::new(Handle::new(launch, self.number, process, api))))
+        Ok(Some(Arc::new(Handle::new(&launch, self.number, process, api))))
     }
 }
 

@@ -4,10 +4,16 @@
 //! Invariant: the uids given here lie outside the ranges of distributions, systemd and user namespaces, and each
 //! belongs to one VM at a time. This module knows numbers and kernel interfaces, no VMM and no VM.
 
+pub(crate) mod cgroup;
+mod confiner;
+pub(crate) mod landlock;
 mod uids;
 
 use std::path::PathBuf;
 
+pub use cgroup::Cgroups;
+pub use confiner::{ConfinementSwitches, Confiner};
+pub use landlock::landlock_version;
 pub use uids::{UidError, UidPool, VM_UIDS};
 
 /// The group that may read what several VMs share: image disks. Every confined VMM is in it.
@@ -21,8 +27,9 @@ pub struct Confinement {
     /// The cgroup that it is put into: made with limits that fit the VM, removed when the process is gone. `None`: the
     /// daemon's own.
     pub cgroup: Option<PathBuf>,
-    /// Whether Landlock shuts it off from all files but its own.
-    pub landlock: bool,
+    /// Whether Landlock shuts it off from all files but those that its launch names, and the directories given here: what
+    /// it will be told to open later lies in them, a snapshot's directory or a disk that is attached while it runs.
+    pub landlock: Option<Vec<PathBuf>>,
 }
 
 /// A uid and a gid that nothing on the host has but one VM.

@@ -17,13 +17,17 @@ mod qemu;
 mod select;
 
 pub use cloud_hypervisor::CloudHypervisor;
-pub use confinement::{Confinement, SHARED_GID, UidError, UidPool, VM_UIDS, VmIdentity};
+pub use confinement::{
+    Cgroups, Confinement, ConfinementSwitches, Confiner, SHARED_GID, UidError, UidPool, VM_UIDS, VmIdentity,
+    landlock_version,
+};
 pub use error::{Effect, VmmError};
 pub use host::HostFacts;
 pub use model::{
     Capabilities, DiskSpec, ExitReason, Hypervisor, Launch, NetSpec, Purpose, Sizes, VmEvent, VmSpec, VmState,
     VmmProcess,
 };
+pub use process::running_uid;
 pub use qemu::Qemu;
 pub use select::{Chosen, HypervisorChoice, SelectError, UnknownHypervisor, available, choose};
 
@@ -101,8 +105,9 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     /// [`VmmError`].
     async fn resume(&self) -> Result<(), VmmError>;
 
-    /// Writes all that a paused VM is, but for its disks and its memory file, into an empty directory, and reads it
-    /// again: on success every file is there, whole and of the right size, though not yet durable. The VM stays paused.
+    /// Writes all that a paused VM is, but for its disks and its memory file, into an empty directory that the VMM may
+    /// write, and reads it again: on success every file is there, whole and of the right size, though not yet durable.
+    /// The VM stays paused.
     ///
     /// # Errors
     /// [`VmmError`]; the directory then holds what it holds, and the VM is still paused. One that the VMM cannot write

@@ -4,7 +4,9 @@
 //! stranger that has inherited the pid. This module knows no VMM's protocol.
 
 mod confine;
+mod hand_over;
 mod identity;
+mod jail;
 mod output;
 mod watch;
 
@@ -17,11 +19,15 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+pub(crate) use hand_over::{hand_over, lend, make_run_dir_fresh, share, show_directory, take_back};
+pub use identity::running_uid;
 pub(crate) use identity::{find, pid_of};
-pub(crate) use output::{Log, first_output};
+pub(crate) use jail::{Jail, Needs};
+pub(crate) use output::{Log, append_to, first_output, make_anew};
 pub(crate) use watch::{Starting, Watched};
 
-use crate::{VmmError, VmmProcess};
+use self::confine::Confine;
+use crate::{Launch, VM_UIDS, VmIdentity, VmmError, VmmProcess};
 
 /// A program to start.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub(crate) struct Program {
     pub(crate) stderr: File,
     /// Descriptors that it inherits under the same numbers; all others are closed in it.
     pub(crate) inherit: Vec<OwnedFd>,
+    /// What it is held to.
+    pub(crate) jail: Jail,
 }
 
 /// Starts a program in a session of its own, without capabilities, with an empty environment, and watches it.
@@ -55,24 +63,27 @@ pub(crate) fn spawn(program: Program) -> Result<Watched, VmmError> {
         command.env("PATH", path);
     }
     let inherit = program.inherit.iter().map(AsRawFd::as_raw_fd).collect();
-    confine::before_exec(&mut command, inherit);
+    let Jail { credentials, cgroup, ruleset } = program.jail;
+    let (procs, cgroup) = cgroup.unzip();
+    confine::before_exec(&mut command, Confine { inherit, credentials, procs, ruleset });
     let mut child = command.spawn().map_err(failed)?;
-    watch_child(child.id()).map_err(|source| {
+    watch_child(child.id(), cgroup).map_err(|source| {
         // A process that cannot be watched must not stay; that it is gone already is fine.
         let _gone = child.kill().and_then(|()| child.wait());
         failed(source)
     })
 }
 
-fn watch_child(pid: u32) -> io::Result<Watched> {
-    Watched::new(identity::of_child(pid)?, open_pidfd(pid)?)
+fn watch_child(pid: u32, cgroup: Option<PathBuf>) -> io::Result<Watched> {
+    Watched::new(identity::of_child(pid)?, open_pidfd(pid)?, cgroup)
 }
 
-/// Takes up a process that is already there; `None` when it is gone or its pid now belongs to another process.
+/// Takes up a process that is already there; `None` when it is gone or its pid now belongs to another process. The
+/// cgroup is removed when it ends.
 ///
 /// # Errors
 /// [`VmmError::Host`] when `/proc` or the pidfd refuses.
-pub(crate) fn adopt(process: &VmmProcess) -> Result<Option<Watched>, VmmError> {
+pub(crate) fn adopt(process: &VmmProcess, cgroup: Option<PathBuf>) -> Result<Option<Watched>, VmmError> {
     let path = || PathBuf::from(format!("/proc/{}", process.pid));
     let refused = |source| VmmError::Host { act: "adopt", path: path(), source };
     let pidfd = match open_pidfd(process.pid) {
@@ -83,7 +94,20 @@ pub(crate) fn adopt(process: &VmmProcess) -> Result<Option<Watched>, VmmError> {
     if !find(process).map_err(refused)? {
         return Ok(None);
     }
-    Watched::new(process.clone(), pidfd).map(Some).map_err(refused)
+    Watched::new(process.clone(), pidfd, cgroup).map(Some).map_err(refused)
+}
+
+/// The launch with the identity that the process really has: it may have been started under another configuration.
+///
+/// # Errors
+/// [`VmmError::Host`] when `/proc` does not tell.
+pub(crate) fn as_running(launch: &Launch, process: &VmmProcess) -> Result<Launch, VmmError> {
+    let path = PathBuf::from(format!("/proc/{}/status", process.pid));
+    let failed = |source| VmmError::Host { act: "read", path: path.clone(), source };
+    let Some(uid) = identity::uid_of(process.pid).map_err(failed)? else { return Ok(launch.clone()) };
+    let mut launch = launch.clone();
+    launch.confinement.identity = VM_UIDS.contains(&uid).then(|| VmIdentity::of(uid));
+    Ok(launch)
 }
 
 fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
@@ -121,3 +145,6 @@ pub(crate) fn check_peer(stream: &tokio::net::UnixStream, process: &VmmProcess) 
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod confined_tests;

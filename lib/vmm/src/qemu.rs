@@ -14,9 +14,9 @@ mod tap;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,15 +25,17 @@ use async_trait::async_trait;
 use nix::sys::stat::Mode;
 use tokio::time::{Instant, sleep};
 
-use self::command_line::{Accelerator, Sockets};
+use self::command_line::{Accelerator, Descriptors, Sockets};
 use self::handle::{Handle, run_state};
 use self::qmp::Monitor;
 use crate::host::HostFacts;
-use crate::process::{self, Log, Program, Starting, Watched};
-use crate::{Capabilities, Hypervisor, Launch, VmHandle, Vmm, VmmError, VmmProcess};
+use crate::process::{self, Jail, Log, Needs, Program, Starting, Watched};
+use crate::{Capabilities, Hypervisor, Launch, VmHandle, VmSpec, Vmm, VmmError, VmmProcess};
 
 /// The first version that this driver was made for.
 const OLDEST: (u32, u32) = (7, 2);
+/// What it needs of memory beside its guest's: itself, translated code, and room for the page cache of its disks.
+const OVERHEAD_MIB: u64 = 320;
 /// How long a new process may take to answer.
 const START_GRACE: Duration = Duration::from_secs(15);
 const FIRST_RETRY: Duration = Duration::from_millis(5);
@@ -72,19 +74,22 @@ impl Qemu {
         Ok(Self { version: version.to_owned(), machine: machine.to_owned(), accelerator, binary })
     }
 
-    fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<Watched, VmmError> {
+    fn start(&self, launch: &Launch, events: OwnedFd, vmm_log: &Log) -> Result<Watched, VmmError> {
+        check_memory(&launch.spec)?;
         let tap = launch.spec.net.as_ref().map(|net| tap::open(&net.tap)).transpose()?;
-        let number = tap.as_ref().map(AsRawFd::as_raw_fd);
-        let arguments = command_line::arguments(launch, &self.machine, self.accelerator, number)?;
+        let console = process::append_to(&launch.serial_log)?;
+        let descriptors = Descriptors { console: console.as_raw_fd(), tap: tap.as_ref().map(AsRawFd::as_raw_fd) };
+        let arguments = command_line::arguments(launch, &self.machine, self.accelerator, descriptors)?;
         tracing::debug!(arguments = command_line::shown(&arguments), "starting QEMU");
-        // Only the guest's console comes from the driver's own options; opened here so that it is made private.
-        drop(Log::open(&launch.serial_log)?);
+        let devices: &[_] = if self.accelerator == Accelerator::Kvm { &["/dev/kvm"] } else { &[] };
+        let needs = Needs { binary: &self.binary, devices, files: &[&launch.events], overhead_mib: OVERHEAD_MIB };
         process::spawn(Program {
             binary: self.binary.clone(),
             arguments,
             stdout: vmm_log.file()?,
             stderr: vmm_log.file()?,
-            inherit: tap.into_iter().collect(),
+            inherit: [events, console.into()].into_iter().chain(tap).collect(),
+            jail: Jail::prepare(launch, &needs)?,
         })
     }
 }
@@ -110,43 +115,52 @@ impl Vmm for Qemu {
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
         let sockets = Sockets::below(&launch.run_dir);
-        for path in sockets.all() {
-            process::remove_stale(path)?;
-        }
+        process::make_run_dir_fresh(launch)?;
         let vmm_log = Log::open(&launch.vmm_log)?;
-        let order = order_events(&sockets, &launch.events)?;
-        let process = self.start(launch, &vmm_log)?;
+        let (order, events) = order_events(&sockets, launch)?;
+        let process = self.start(launch, events.into(), &vmm_log)?;
         let starting = Starting::new(process.clone());
         answers(&process, &sockets, &launch.events, &vmm_log).await?;
         drop(order);
         starting.keep();
-        Ok(Arc::new(Handle::new(launch, process)))
+        Ok(Arc::new(Handle::new(launch, self.accelerator, process)))
     }
 
     async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
-        let Some(process) = process::adopt(process)? else { return Ok(None) };
-        Ok(Some(Arc::new(Handle::new(launch, process))))
+        let Some(process) = process::adopt(process, launch.confinement.cgroup.clone())? else { return Ok(None) };
+        Ok(Some(Arc::new(Handle::new(launch, self.accelerator, process))))
     }
 }
 
-/// Makes the files of the monitor that writes events: a FIFO in which its one command waits, and an empty file behind a
-/// link, since QEMU names both itself. The FIFO must be held open until QEMU holds it.
-fn order_events(sockets: &Sockets, events: &Path) -> Result<File, VmmError> {
+/// Makes the files of the monitor that writes events: a FIFO in which its one command waits, and an empty file, by
+/// descriptor, behind a link to that, since QEMU names both itself. The FIFO must be held open until QEMU holds it.
+fn order_events(sockets: &Sockets, launch: &Launch) -> Result<(File, File), VmmError> {
     let failed = |act, path: &Path| {
         let path = path.to_owned();
         move |source| VmmError::Host { act, path, source }
     };
-    let mut empty = File::options();
-    empty.write(true).create(true).truncate(true).mode(0o600);
-    empty.open(events).map_err(failed("create", events))?;
-    symlink(events, &sockets.events_out).map_err(failed("link", &sockets.events_out))?;
+    let events = process::make_anew(&launch.events)?;
+    process::share(&events, &launch.events, launch)?;
+    let link = format!("/proc/self/fd/{}", events.as_raw_fd());
+    symlink(link, &sockets.events_out).map_err(failed("link", &sockets.events_out))?;
     let fifo = &sockets.events_in;
     let made = nix::unistd::mkfifo(fifo, Mode::S_IRUSR | Mode::S_IWUSR);
     made.map_err(|error| failed("make the FIFO", fifo)(error.into()))?;
     // For reading too: a FIFO that nobody reads cannot be opened for writing alone without waiting.
     let mut order = File::options().read(true).write(true).open(fifo).map_err(failed("open", fifo))?;
+    process::share(&order, fifo, launch)?;
     order.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").map_err(failed("write to", fifo))?;
-    Ok(order)
+    Ok((order, events))
+}
+
+/// QEMU makes a memory file that is missing, and lengthens one that is empty: a snapshot would wake up in zeros.
+fn check_memory(spec: &VmSpec) -> Result<(), VmmError> {
+    let Some(path) = &spec.memory_file else { return Ok(()) };
+    let found = std::fs::symlink_metadata(path).and_then(|found| {
+        let fits = found.is_file() && found.len() == spec.boot.memory.bytes();
+        if fits { Ok(()) } else { Err(io::Error::new(ErrorKind::InvalidData, "it is no file of the memory's size")) }
+    });
+    found.map_err(|source| VmmError::Host { act: "use the memory in", path: path.clone(), source })
 }
 
 /// Waits until a new process answers on its monitor and writes its events.
@@ -212,5 +226,21 @@ mod tests {
                         pc-q35-7.2           Standard PC (Q35 + ICH9, 2009)\n";
         assert_eq!(machine_of(machines), Some("pc-q35-7.2"));
         assert_eq!(machine_of("none  empty machine\n"), None);
+    }
+
+    #[test]
+    fn only_a_file_of_the_memorys_size_is_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        let mut launch = command_line::tests::launch();
+        launch.spec.memory_file = Some(path.clone());
+        assert!(check_memory(&launch.spec).is_err(), "it is missing");
+        let file = File::create(&path).unwrap();
+        for (length, right) in [(0, false), (1 << 20, false), ((64 << 20) + 1, false), (64 << 20, true)] {
+            file.set_len(length).unwrap();
+            assert_eq!(check_memory(&launch.spec).is_ok(), right, "{length}");
+        }
+        launch.spec.memory_file = Some(directory.path().into());
+        assert!(check_memory(&launch.spec).is_err(), "it is a directory");
     }
 }

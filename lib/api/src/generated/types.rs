@@ -1117,8 +1117,8 @@ impl ::std::default::Default for RestartPolicy {
 - `instant`: the memory is a file of the data directory from boot on. A standby writes only what has changed since
   the host last wrote it back, a restore copies nothing. The price: the whole of the memory is reserved on disk
   before the VM boots (507 `no_space` where that much is not free) and for as long as the instance runs or
-  stands by; changed memory is written to that disk while the VM runs; and memory cannot grow while it runs
-  (422 `not_supported`).
+  stands by; changed memory is written to that disk while the VM runs; and memory cannot grow, so
+  `memory_max_mb` must equal `memory_mb` (422 `not_supported`).
 */
 #[derive(
     ::serde::Deserialize,

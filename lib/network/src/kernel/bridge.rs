@@ -17,7 +17,7 @@ pub(super) async fn ensure(netlink: &Handle, spec: &BridgeSpec) -> Result<(), Ba
     if inventory::find(netlink, name).await?.is_none() {
         create(netlink, name, spec.mac).await?;
     }
-    let index = inventory::index_of(netlink, name).await?;
+    let index = inventory::index_of(name)?;
     sysctl::no_ipv6(&spec.name)?;
     sysctl::no_redirects(&spec.name)?;
     let message =

@@ -1,6 +1,6 @@
 //! What exists on the host: interfaces, addresses and routes by netlink; and removal of an interface.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 
@@ -11,9 +11,11 @@ use nix::libc;
 use rtnetlink::packet_core::{DefaultNla, Nla as _};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoTun, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkGetRequest, RouteMessageBuilder};
 
 use crate::backend::{Addressing, BackendError, HostAddress, HostLink, HostRoute, LinkKind};
 
@@ -59,27 +61,44 @@ pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
 }
 
 pub(super) async fn links(netlink: &Handle) -> Result<Vec<HostLink>, BackendError> {
-    let messages: Vec<LinkMessage> =
-        netlink.link().get().execute().try_collect().await.map_err(refused("list", "interfaces"))?;
+    // Counters are a third of each answer, and there may be a thousand.
+    let request = netlink.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+    let messages: Vec<LinkMessage> = request.execute().try_collect().await.map_err(refused("list", "interfaces"))?;
     Ok(messages.into_iter().map(|message| read_link(message).link).collect())
 }
 
 pub(super) async fn find(netlink: &Handle, name: &str) -> Result<Option<Found>, BackendError> {
-    let mut answers = Box::pin(netlink.link().get().match_name(name.to_owned()).execute());
+    first(netlink.link().get().match_name(name.to_owned()), name).await
+}
+
+async fn first(request: LinkGetRequest, subject: &str) -> Result<Option<Found>, BackendError> {
+    let mut answers = Box::pin(request.execute());
     match answers.try_next().await {
         Ok(message) => Ok(message.map(read_link)),
         Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-        Err(error) => Err(refused("look up", name)(error)),
+        Err(error) => Err(refused("look up", subject)(error)),
     }
 }
 
-/// The number of an interface that has to be there.
-pub(super) async fn index_of(netlink: &Handle, name: &str) -> Result<u32, BackendError> {
-    let gone = || {
-        let source = io::Error::from_raw_os_error(libc::ENODEV);
-        BackendError::Netlink { act: "find", subject: name.to_owned(), source }
-    };
-    find(netlink, name).await?.map(|found| found.link.index).ok_or_else(gone)
+/// The number of an interface that has to be there. No netlink: this is one ioctl, and asked for every TAP.
+pub(super) fn index_of(name: &str) -> Result<u32, BackendError> {
+    nix::net::if_::if_nametoindex(name).map_err(|errno| BackendError::Netlink {
+        act: "find",
+        subject: name.to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// The names of some interfaces, by number: of a thousand TAPs none has an address or a route.
+async fn names(netlink: &Handle, indices: BTreeSet<u32>) -> Result<HashMap<u32, String>, BackendError> {
+    let mut names = HashMap::new();
+    for index in indices {
+        // One that has gone meanwhile took its addresses and routes with it.
+        if let Some(found) = first(netlink.link().get().match_index(index), &format!("interface {index}")).await? {
+            names.insert(index, found.link.name);
+        }
+    }
+    Ok(names)
 }
 
 pub(super) async fn remove(netlink: &Handle, index: u32, name: &str) -> Result<(), BackendError> {
@@ -97,11 +116,12 @@ pub(super) async fn address_messages(netlink: &Handle) -> Result<Vec<AddressMess
 }
 
 pub(super) async fn addressing(netlink: &Handle) -> Result<Addressing, BackendError> {
-    let names: HashMap<u32, String> = links(netlink).await?.into_iter().map(|link| (link.index, link.name)).collect();
     let addresses = address_messages(netlink).await?;
     let request = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let routes: Vec<RouteMessage> =
         netlink.route().get(whole_table(request)).execute().try_collect().await.map_err(refused("list", "routes"))?;
+    let indices = addresses.iter().map(|message| message.header.index).chain(routes.iter().filter_map(interface_of));
+    let names = names(netlink, indices.collect()).await?;
     Ok(Addressing {
         addresses: addresses.iter().filter_map(|message| read_address(message, &names)).collect(),
         routes: routes.iter().filter_map(|message| read_route(message, &names)).collect(),
@@ -205,15 +225,11 @@ fn read_route(message: &RouteMessage, names: &HashMap<u32, String>) -> Option<Ho
     if message.header.kind != RouteType::Unicast {
         return None;
     }
-    let (mut destination, mut interface, mut metric) = (std::net::Ipv4Addr::UNSPECIFIED, None, 0);
+    let (mut destination, mut metric) = (std::net::Ipv4Addr::UNSPECIFIED, 0);
     let mut table = u32::from(message.header.table);
     for attribute in &message.attributes {
         if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
             destination = *address;
-        } else if let RouteAttribute::Oif(index) = attribute {
-            interface = Some(*index);
-        } else if let RouteAttribute::MultiPath(hops) = attribute {
-            interface = interface.or(hops.first().map(|hop| hop.interface_index));
         } else if let RouteAttribute::Priority(priority) = attribute {
             metric = *priority;
         } else if let RouteAttribute::Table(number) = attribute {
@@ -222,8 +238,21 @@ fn read_route(message: &RouteMessage, names: &HashMap<u32, String>) -> Option<Ho
     }
     Some(HostRoute {
         destination: Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?,
-        interface: names.get(&interface?)?.clone(),
+        interface: names.get(&interface_of(message)?)?.clone(),
         metric,
         main_table: table == u32::from(RouteHeader::RT_TABLE_MAIN),
     })
+}
+
+/// By which interface a route leaves; of several the first.
+fn interface_of(message: &RouteMessage) -> Option<u32> {
+    let mut interface = None;
+    for attribute in &message.attributes {
+        if let RouteAttribute::Oif(index) = attribute {
+            interface = Some(*index);
+        } else if let RouteAttribute::MultiPath(hops) = attribute {
+            interface = interface.or(hops.first().map(|hop| hop.interface_index));
+        }
+    }
+    interface
 }

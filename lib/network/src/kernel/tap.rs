@@ -28,26 +28,40 @@ const FLAGS: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | 0x8000
 /// How often a new TAP is looked at until it is free: together some five seconds, usually once.
 const ATTEMPTS: u64 = 120;
 
+/// Makes or mends one, whatever is there.
 pub(super) async fn ensure(netlink: &Handle, spec: &TapSpec) -> Result<(), BackendError> {
     let name = spec.name.as_str();
-    let found = inventory::find(netlink, name).await?;
-    if let Some(found) = found {
+    if let Some(found) = inventory::find(netlink, name).await? {
         if is_as_made(&found, spec) {
             return configure(netlink, spec, found.link.index).await;
         }
         inventory::remove(netlink, found.link.index, name).await?;
     }
+    if make(netlink, spec).await? {
+        return Ok(());
+    }
+    let source = io::Error::from_raw_os_error(libc::EBUSY);
+    Err(BackendError::Tap { act: "create", tap: name.to_owned(), source })
+}
+
+/// Makes a new one; `false`, and nothing is touched, when the name is taken.
+pub(super) async fn make(netlink: &Handle, spec: &TapSpec) -> Result<bool, BackendError> {
+    let name = spec.name.as_str();
     let refuse = |act| {
         let tap = name.to_owned();
         move |source| BackendError::Tap { act, tap, source }
     };
     let device = open().map_err(refuse("open /dev/net/tun for"))?;
-    create(&device, name).map_err(refuse("create"))?;
+    match create(&device, name) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Ok(false),
+        created => created.map_err(refuse("create"))?,
+    }
     set_owner(&device, spec.owner_uid).map_err(refuse("set the owner of"))?;
-    configure(netlink, spec, inventory::index_of(netlink, name).await?).await?;
+    configure(netlink, spec, inventory::index_of(name)?).await?;
     persist(&device).map_err(refuse("keep"))?;
     drop(device);
-    until_free(netlink, name).await
+    until_free(netlink, name).await?;
+    Ok(true)
 }
 
 /// Waits until nobody is attached any more. A child process that another thread has just forked holds a copy of our
@@ -71,10 +85,11 @@ fn is_as_made(found: &Found, spec: &TapSpec) -> bool {
     found.tun == Some(wanted)
 }
 
-/// Mark first; isolated before up: there is no instant at which the port reaches another guest.
+/// Mark first; isolated before up, since the kernel takes a port's own settings before its flags: there is no instant at
+/// which the port reaches another guest.
 async fn configure(netlink: &Handle, spec: &TapSpec, index: u32) -> Result<(), BackendError> {
     let name = spec.name.as_str();
-    let bridge = inventory::index_of(netlink, spec.bridge.as_str()).await?;
+    let bridge = inventory::index_of(spec.bridge.as_str())?;
     sysctl::no_ipv6(&InterfaceName::from(&spec.name))?;
     let message = LinkUnspec::new_with_index(index)
         .alias(spec.alias.clone())
@@ -82,10 +97,8 @@ async fn configure(netlink: &Handle, spec: &TapSpec, index: u32) -> Result<(), B
         .controller(bridge)
         .build();
     netlink.link().change(message).execute().await.map_err(refused("put onto the bridge", name))?;
-    let port = LinkBridgePort::new(index).isolated(true).build();
-    netlink.link().set_port(port).execute().await.map_err(refused("isolate", name))?;
-    let up = LinkUnspec::new_with_index(index).up().build();
-    netlink.link().change(up).execute().await.map_err(refused("bring up", name))
+    let port = LinkBridgePort::new(index).isolated(true).up().build();
+    netlink.link().set_port(port).execute().await.map_err(refused("isolate and bring up", name))
 }
 
 fn open() -> io::Result<File> {

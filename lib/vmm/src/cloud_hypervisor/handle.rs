@@ -17,7 +17,7 @@ use super::Version;
 use super::api::{Api, Call};
 use super::events::{Events, Seen};
 use super::wire::{Sockets, State, VmConfig, VmInfo};
-use crate::process::{Watched, check_peer};
+use crate::process::{Watched, check_peer, hand_over};
 use crate::{Launch, Sizes, VmEvent, VmHandle, VmState, VmmError, VmmProcess, event_log};
 
 const INFO: Call = Call::get("vm.info", 5);
@@ -142,6 +142,8 @@ impl VmHandle for Handle {
     }
 
     async fn boot(&self) -> Result<(), VmmError> {
+        // Now it opens its disks, and one may have come since the process was started.
+        hand_over(&self.launch)?;
         let Err(refusal) = self.api.call(BOOT, None).await? else {
             self.seen.set_booted(true);
             return Ok(());

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::Version;
 use super::snapshot::{CONFIG, MEMORY, STATE, Snapshot};
 use super::wire::{NET, Sockets, ZONE, listed_devices};
-use crate::process::remove_stale;
-use crate::{DiskSpec, Launch, VmIdentity, VmSpec, VmmError};
+use crate::process::{remove_stale, show_directory};
+use crate::{DiskSpec, Launch, VmSpec, VmmError};
 
 /// How a VMM gets a snapshot's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,14 +104,11 @@ impl Copy {
         std::fs::DirBuilder::new().mode(0o700).create(directory).map_err(failed)?;
         copy.write(CONFIG, snapshot.config.to_string().as_bytes())?;
         copy.write(STATE, &snapshot.state)?;
+        // It stays the daemon's own: a VMM that has loaded it cannot put another in its place.
+        show_directory(directory, launch)?;
         if snapshot.memory_bytes > 0 {
             let memory = std::path::absolute(source.join(MEMORY)).map_err(failed)?;
             std::os::unix::fs::symlink(memory, directory.join(MEMORY)).map_err(failed)?;
-        }
-        if let Some(VmIdentity { uid, gid }) = launch.confinement.identity {
-            for path in [&directory.join(CONFIG), &directory.join(STATE), directory] {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
-            }
         }
         Ok(copy)
     }
@@ -207,6 +204,23 @@ fn rewrite_memory(config: &mut Value, spec: &VmSpec) -> Result<(), String> {
         (Some(_), Some(_)) => Err("its memory is divided in another way".into()),
         (Some(_), None) => Err("its memory lies in a file, the VM's does not".into()),
         (None, Some(_)) => Err("its memory does not lie in a file, the VM's does".into()),
+    }
+}
+
+/// Looks at the file of a rewritten configuration's memory: one that is too short would end the VMM later, in the middle
+/// of anything. Blocks.
+///
+/// # Errors
+/// In words.
+pub(super) fn check_memory_file(config: &Value) -> Result<(), String> {
+    let zone = &config["memory"]["zones"][0];
+    let (Some(file), Some(size)) = (zone["file"].as_str(), zone["size"].as_u64()) else { return Ok(()) };
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.len() == size => Ok(()),
+        Ok(metadata) => {
+            Err(format!("the memory file {file:?} is {} bytes long, {size} would be right", metadata.len()))
+        }
+        Err(error) => Err(format!("look at the memory file {file:?}: {error}")),
     }
 }
 

@@ -12,7 +12,8 @@ use super::api::{Call, Refusal};
 use super::handle::Handle;
 use super::restore::{self, Copy};
 use super::snapshot::{self, Snapshot};
-use super::wire::VmInfo;
+use super::wire::{State, VmInfo};
+use crate::process::{lend, show_directory, take_back};
 use crate::{Sizes, VmmError};
 
 const SNAPSHOT: Call = Call::put("vm.snapshot", 30);
@@ -23,6 +24,8 @@ const RESIZE: Call = Call::put("vm.resize", 10);
 const SLOWEST_DISK: u64 = 50_000_000;
 /// What memory is plugged in by.
 const BLOCK: u64 = 2 << 20;
+/// How long memory that is filled in may take, beyond its size.
+const FILL_GRACE: Duration = Duration::from_secs(30);
 /// How long the guest may take to let go of processors that were taken away.
 const RESIZE_GRACE: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -33,21 +36,47 @@ impl Handle {
         let url = snapshot::url(directory)?;
         let target = directory.to_owned();
         blocking(move || snapshot::check_empty(&target)).await?;
-        let info = self.info().await?;
-        if let Some(device) = info.as_ref().and_then(VmInfo::device_in_between) {
-            // Its memory image would hold a device that its configuration lacks, and could not be restored.
-            return Err(VmmError::Pending {
-                call: SNAPSHOT.name(),
-                what: format!("{device} is still being unplugged"),
-            });
+        if let Some(info) = self.info().await? {
+            self.check_settled(&info).await?;
         }
         let spec = &self.launch.spec;
         let time = time_for(spec.max.memory.bytes());
         let body = body(&json!({"destination_url": url}));
         let filled_in = |refusal: &Refusal| refusal.says("on-demand memory restore is still in progress");
-        self.insist(SNAPSHOT.and(time), &body, time, filled_in).await?;
-        let (directory, memory_file) = (directory.to_owned(), spec.memory_file.is_some());
-        blocking(move || Snapshot::read(&directory, memory_file).map(drop)).await
+        lend(directory, &self.launch)?;
+        let written = self.insist(SNAPSHOT.and(time), &body, FILL_GRACE + time, filled_in).await;
+        let (directory, launch) = (directory.to_owned(), self.launch.clone());
+        let memory_file = spec.memory_file.is_some();
+        blocking(move || {
+            let taken = take_back(&directory, &launch);
+            written.and(taken)?;
+            Snapshot::read(&directory, memory_file).map(drop)
+        })
+        .await
+    }
+
+    /// Refuses a VM whose guest has not yet let go of what was taken away: its snapshot could not be restored, or only
+    /// to a guest that hangs.
+    async fn check_settled(&self, info: &VmInfo) -> Result<(), VmmError> {
+        let pending = |what| Err(VmmError::Pending { call: SNAPSHOT.name(), what });
+        if let Some(device) = info.device_in_between() {
+            // The state would hold a device that the configuration lacks.
+            return pending(format!("{device} is still being unplugged"));
+        }
+        let spec = &self.launch.spec;
+        if let (State::Paused, Some(vcpus)) = (info.state, info.vcpus())
+            && spec.max.vcpus > spec.boot.vcpus
+        {
+            // The configuration says what was asked for, and a restore makes no more. Asking for the same again changes
+            // nothing; that it is too early for that is the only sign of processors that are still there.
+            match self.api.call(RESIZE, Some(body(&json!({"desired_vcpus": vcpus})))).await? {
+                Err(refusal) if refusal.is_later() => {
+                    return pending("the guest still has virtual CPUs that were taken away".into());
+                }
+                outcome => drop(outcome.map_err(|refusal| refusal.into_error(RESIZE))?),
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn load_snapshot(&self, directory: &Path) -> Result<(), VmmError> {
@@ -56,8 +85,10 @@ impl Handle {
         let prepared = blocking(move || {
             let mut snapshot = Snapshot::read(&source, launch.spec.memory_file.is_some())?;
             let rewritten = restore::rewrite(&mut snapshot.config, &launch);
-            rewritten.map_err(|message| snapshot::unusable(&source, message))?;
+            let checked = rewritten.and_then(|()| restore::check_memory_file(&snapshot.config));
+            checked.map_err(|message| snapshot::unusable(&source, message))?;
             let ram = restore::ram_of(&snapshot.config, snapshot.memory_bytes);
+            show_directory(&source, &launch)?;
             let mode = restore::mode(version, ram, restore::can_page());
             Ok((Copy::make(&launch, &source, &snapshot)?, snapshot.memory_bytes, mode))
         });
@@ -80,7 +111,14 @@ impl Handle {
         let body = body(&json!({"source_url": url, "memory_restore_mode": mode.name()}));
         self.api.call(call, Some(body)).await?.map_err(|refusal| refusal.into_error(call))?;
         self.seen.set_booted(true);
-        Ok(())
+        // A guest that is not there, or that runs already, must not be committed to.
+        match self.info().await?.map(|info| info.state) {
+            Some(State::Paused) => Ok(()),
+            other => {
+                let message = format!("the VM is then {other:?}");
+                Err(VmmError::Nonsense { call: call.name(), message })
+            }
+        }
     }
 
     pub(super) async fn change_sizes(&self, wanted: Sizes) -> Result<(), VmmError> {
@@ -91,8 +129,20 @@ impl Handle {
             let message = format!("{wanted:?} is not between {:?} and {:?}", spec.boot, spec.max);
             return Err(VmmError::Refused { call: RESIZE.name(), message });
         }
-        let vcpus = body(&json!({"desired_vcpus": wanted.vcpus}));
-        self.insist(RESIZE, &vcpus, RESIZE_GRACE, Refusal::is_later).await?;
+        let info = self.info().await?.filter(|info| matches!(info.state, State::Running | State::Paused));
+        let Some(info) = info else {
+            // Without a guest the VMM would rewrite what it boots with.
+            let message = "there is no guest to take other sizes".into();
+            return Err(VmmError::Refused { call: RESIZE.name(), message });
+        };
+        if info.vcpus() != Some(wanted.vcpus.into()) {
+            // What was asked for before has to be so first: a number that is still there would be taken for reached,
+            // and then go all the same.
+            for vcpus in [info.vcpus(), Some(wanted.vcpus.into())].into_iter().flatten() {
+                let vcpus = body(&json!({"desired_vcpus": vcpus}));
+                self.insist(RESIZE, &vcpus, RESIZE_GRACE, Refusal::is_later).await?;
+            }
+        }
         if spec.max.memory > spec.boot.memory {
             let memory = body(&json!({"desired_ram": pluggable(spec.boot.memory, wanted.memory)}));
             match self.api.call(RESIZE, Some(memory)).await? {

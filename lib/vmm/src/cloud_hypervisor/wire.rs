@@ -141,7 +141,9 @@ impl<'a> VmConfig<'a> {
             disks: spec.disks.iter().map(Disk::new).collect(),
             net: spec.net.as_ref().map(|net| [Net::new(net)]),
             rng: Rng { src: "/dev/urandom" },
-            balloon: Balloon { size: 0, deflate_on_oom: true, free_page_reporting: true },
+            // What the guest reports as free is punched out of the memory: out of a file that must not have holes, since
+            // nobody knows whether the disk still has room for them.
+            balloon: Balloon { size: 0, deflate_on_oom: true, free_page_reporting: spec.memory_file.is_none() },
             serial: Console { mode: "Tty" },
             console: Console { mode: "Off" },
             vsock: Vsock { cid: GUEST_CID, socket: vsock },
@@ -199,6 +201,11 @@ impl VmInfo {
     pub(super) fn uuid(&self) -> Option<&str> {
         let platform = &self.config["platform"];
         platform["system_uuid"].as_str().or_else(|| platform["uuid"].as_str())
+    }
+
+    /// How many processors were last asked for.
+    pub(super) fn vcpus(&self) -> Option<u64> {
+        self.config["cpus"]["boot_vcpus"].as_u64()
     }
 
     /// A device that is listed but not there, or there but no longer listed: its unplugging has not ended.
@@ -307,14 +314,15 @@ mod tests {
             disks: Vec::new(),
             net: None,
         };
-        let memory =
-            |spec| serde_json::to_value(VmConfig::new(&spec, Path::new("/v"), (53, 0))).unwrap()["memory"].take();
+        let config = |spec| serde_json::to_value(VmConfig::new(&spec, Path::new("/v"), (53, 0))).unwrap();
+        let memory = |spec| config(spec)["memory"].take();
         let growing = memory(spec(1000, 1001, None));
         let expected =
             json!({"size": 1000 << 20, "shared": true, "hotplug_method": "VirtioMem", "hotplug_size": 128 << 20});
         assert_eq!(growing, expected);
         assert_eq!(memory(spec(512, 768, None))["hotplug_size"], 256 << 20);
         let zone = json!({"id": "mem0", "size": 64 << 20, "file": "/m", "shared": true});
+        assert_eq!(config(spec(64, 64, Some("/m")))["balloon"]["free_page_reporting"], false);
         assert_eq!(memory(spec(64, 64, Some("/m"))), json!({"size": 0, "shared": false, "zones": [zone]}));
     }
 

@@ -31,19 +31,40 @@ pub(crate) fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
+/// The uid that a VMM runs as, whatever it would be started as now: its TAP must go on being this one's. `None` when it
+/// has ended.
+///
+/// # Errors
+/// What the system said.
+pub fn running_uid(process: &VmmProcess) -> io::Result<Option<u32>> {
+    if find(process)? { uid_of(process.pid) } else { Ok(None) }
+}
+
+/// The uid of a process; `None` when it has just ended.
+pub(super) fn uid_of(pid: u32) -> io::Result<Option<u32>> {
+    let Some(status) = read(&format!("/proc/{pid}/status"))? else { return Ok(None) };
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok());
+    uid.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string(BOOT_ID)?.trim().to_owned())
 }
 
 fn read_stat(pid: u32) -> io::Result<Option<(char, u64)>> {
-    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // The process ended between open and read.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(stat) = read(&format!("/proc/{pid}/stat"))? else { return Ok(None) };
     parse_stat(&stat).map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is malformed")))
+}
+
+/// A file of a process; `None` when that is gone.
+fn read(path: &str) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // The process ended between open and read.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// State and start time. The command name may hold blanks and parentheses, so fields count from its *last* one.

@@ -54,6 +54,25 @@ impl Log {
     }
 }
 
+/// A descriptor that can only append to a log; made when it is missing.
+///
+/// # Errors
+/// [`VmmError::Host`].
+pub(crate) fn append_to(path: &Path) -> Result<File, VmmError> {
+    let file = File::options().append(true).create(true).mode(0o600).open(path);
+    file.map_err(|source| VmmError::Host { act: "open", path: path.to_owned(), source })
+}
+
+/// An empty file in place of one that may be there; what is written goes to its end.
+///
+/// # Errors
+/// [`VmmError::Host`].
+pub(crate) fn make_anew(path: &Path) -> Result<File, VmmError> {
+    let file = append_to(path)?;
+    file.set_len(0).map_err(|source| VmmError::Host { act: "empty", path: path.to_owned(), source })?;
+    Ok(file)
+}
+
 const DEADLINE: Duration = Duration::from_secs(10);
 const LIMIT: usize = 64 << 10;
 

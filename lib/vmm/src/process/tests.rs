@@ -8,6 +8,7 @@ fn start(directory: &Path, script: &str) -> Watched {
         stdout: Log::open(&directory.join("out")).unwrap().file().unwrap(),
         stderr: Log::open(&directory.join("err")).unwrap().file().unwrap(),
         inherit: Vec::new(),
+        jail: Jail::default(),
     })
     .unwrap()
 }
@@ -36,12 +37,12 @@ async fn a_process_is_adopted_by_its_identity_only_while_it_lives() {
     let process = child.process().clone();
     drop(child);
     let stranger = VmmProcess { start_ticks: process.start_ticks + 1, ..process.clone() };
-    assert!(adopt(&stranger).unwrap().is_none());
-    let adopted = adopt(&process).unwrap().unwrap();
+    assert!(adopt(&stranger, None).unwrap().is_none());
+    let adopted = adopt(&process, None).unwrap().unwrap();
     assert_eq!(adopted.ended(), None);
     adopted.kill().await.unwrap();
     adopted.kill().await.unwrap();
-    assert!(adopt(&process).unwrap().is_none());
+    assert!(adopt(&process, None).unwrap().is_none());
 }
 
 #[tokio::test]

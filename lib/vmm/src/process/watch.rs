@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::confinement::cgroup;
 use crate::{ExitReason, VmmError, VmmProcess};
 
 /// How long a terminated VMM may take to go in order.
@@ -30,7 +32,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(process: VmmProcess, pidfd: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(process: VmmProcess, pidfd: OwnedFd, cgroup: Option<PathBuf>) -> io::Result<Self> {
         let pidfd = Arc::new(pidfd);
         // SAFETY: an `Arc<OwnedFd>` always names the same descriptor, which stays open until the last clone is dropped.
         let ready = unsafe { AsyncFd::register_with_interest(Arc::clone(&pidfd), Interest::READABLE)? };
@@ -38,7 +40,11 @@ impl Watched {
         tokio::spawn(async move {
             // A pidfd becomes readable when the process ends, and an error here cannot be told from that.
             let _readable = ready.readable().await;
-            sender.send_replace(Some(reap(ready.get_ref())));
+            let reason = reap(ready.get_ref());
+            if let Some(cgroup) = cgroup {
+                cgroup::remove(&cgroup).await;
+            }
+            sender.send_replace(Some(reason));
         });
         Ok(Self { process, pidfd, exit })
     }

@@ -49,11 +49,6 @@ impl Sockets {
             events: path("events"),
         }
     }
-
-    /// Everything that a dead QEMU leaves.
-    pub(super) fn all(&self) -> [&Path; 5] {
-        [&self.qmp, &self.rescue, &self.agent, &self.events_in, &self.events_out]
-    }
 }
 
 /// How the guest's instructions are executed.
@@ -64,7 +59,16 @@ pub(super) enum Accelerator {
     Tcg,
 }
 
-/// The arguments for a launch; `tap` is the TAP's descriptor in the child.
+/// What it gets by descriptor, as numbered in the child.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptors {
+    /// The file of the guest's console, for appending only.
+    pub(super) console: RawFd,
+    /// The TAP.
+    pub(super) tap: Option<RawFd>,
+}
+
+/// The arguments for a launch.
 ///
 /// # Errors
 /// [`VmmError::Host`] for a disk that cannot be described: its path is no UTF-8, or its serial too long;
@@ -73,20 +77,20 @@ pub(super) fn arguments(
     launch: &Launch,
     machine: &str,
     accelerator: Accelerator,
-    tap: Option<RawFd>,
+    descriptors: Descriptors,
 ) -> Result<Vec<OsString>, VmmError> {
     if launch.spec.memory_file.is_some() && launch.spec.max.memory > launch.spec.boot.memory {
         return Err(VmmError::Unsupported("grow memory that lies in a file"));
     }
     let mut line = CommandLine::default();
     line.machine(launch, machine, accelerator);
-    line.monitors(&Sockets::below(&launch.run_dir), &launch.serial_log);
-    line.payload(launch);
+    line.monitors(&Sockets::below(&launch.run_dir), descriptors.console);
+    line.payload(launch, accelerator);
     line.fixed_devices(launch);
     for (index, disk) in launch.spec.disks.iter().enumerate() {
         line.disk(disk, FIRST_DISK + index)?;
     }
-    if let (Some(net), Some(tap)) = (&launch.spec.net, tap) {
+    if let (Some(net), Some(tap)) = (&launch.spec.net, descriptors.tap) {
         line.add("-netdev", format!("tap,id=n0,fd={tap},vhost=off"));
         line.add("-device", format!("virtio-net-pci,id=net,netdev=n0,mac={},romfile=,bus=rp3", net.mac));
     }
@@ -171,7 +175,7 @@ impl CommandLine {
         }
     }
 
-    fn monitors(&mut self, sockets: &Sockets, serial_log: &Path) {
+    fn monitors(&mut self, sockets: &Sockets, console: RawFd) {
         for (id, path) in [("qmp", &sockets.qmp), ("rescue", &sockets.rescue)] {
             self.add_path("-chardev", &format!("socket,id={id},path="), path, ",server=on,wait=off");
             self.add("-mon", format!("chardev={id},mode=control"));
@@ -179,14 +183,25 @@ impl CommandLine {
         // QEMU appends `.in` and `.out` itself.
         self.add_path("-chardev", "pipe,id=events,path=", &sockets.events, "");
         self.add("-mon", "chardev=events,mode=control");
-        self.add_path("-chardev", "file,id=console,path=", serial_log, ",append=on");
+        self.add("-add-fd", format!("fd={console},set=0"));
+        self.add("-chardev", "file,id=console,path=/dev/fdset/0,append=on");
         self.add("-serial", "chardev:console");
     }
 
-    fn payload(&mut self, launch: &Launch) {
+    /// What the kernel is told beyond the launch's own words is about this machine, not about the VM.
+    fn payload(&mut self, launch: &Launch, accelerator: Accelerator) {
         self.add("-kernel", launch.spec.kernel.as_os_str());
         self.add("-initrd", launch.spec.initramfs.as_os_str());
-        self.add("-append", launch.spec.cmdline.as_str());
+        let mut cmdline = launch.spec.cmdline.clone();
+        if accelerator == Accelerator::Tcg {
+            // On a busy host the ticks that Linux counts as it boots can come too late, and it would panic.
+            cmdline.push_str(" no_timer_check");
+        }
+        if resize::room(&launch.spec) > 0 {
+            // Memory that may come lies above 4 GiB, for which Linux would keep 64 MiB to bounce what virtio never does.
+            cmdline.push_str(" swiotlb=noforce");
+        }
+        self.add("-append", cmdline);
     }
 
     fn fixed_devices(&mut self, launch: &Launch) {
@@ -274,90 +289,4 @@ pub(super) fn shown(arguments: &[OsString]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use dataplane_types::{Mac, Mib, TapName};
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::{NetSpec, Purpose, Sizes, VmSpec};
-
-    const SIZES: Sizes = Sizes { vcpus: 2, memory: Mib(64) };
-
-    fn launch() -> Launch {
-        let address = std::net::Ipv4Addr::new(10, 0, 0, 2);
-        let disk = |serial: &str, readonly| DiskSpec { serial: serial.into(), path: "/d,1".into(), readonly };
-        Launch {
-            purpose: Purpose::Boot,
-            spec: VmSpec {
-                uuid: Uuid::from_u128(1),
-                boot: SIZES,
-                now: SIZES,
-                max: SIZES,
-                memory_file: None,
-                kernel: "/k".into(),
-                initramfs: "/i".into(),
-                cmdline: "console=ttyS0 a,b".into(),
-                disks: vec![disk("image", true), disk("writable", false)],
-                net: Some(NetSpec { tap: TapName::of(address), mac: Mac::of_guest(address) }),
-            },
-            run_dir: "/run/a,b".into(),
-            serial_log: "/logs/serial.log".into(),
-            vmm_log: "/logs/vmm.log".into(),
-            events: "/logs/events.1.json".into(),
-            confinement: crate::Confinement::default(),
-        }
-    }
-
-    #[test]
-    fn the_command_line_is_exactly_this() {
-        let arguments = arguments(&launch(), "pc-q35-7.2", Accelerator::Tcg, Some(9)).unwrap();
-        let ports = (0..16).map(|port| {
-            format!("-device pcie-root-port,id=rp{port},chassis={slot},slot={slot},bus=pcie.0 ", slot = port + 1)
-        });
-        let expected = [
-            "-nodefaults -no-user-config -display none -machine pc-q35-7.2,usb=off,smbus=off,vmport=off ",
-            "-accel tcg,tb-size=32,thread=multi -cpu max -smp 2 -m 64M -uuid 00000000-0000-0000-0000-000000000001 ",
-            "-action reboot=shutdown,shutdown=pause,panic=pause -S ",
-            "-chardev socket,id=qmp,path=/run/a,,b/qmp.sock,server=on,wait=off -mon chardev=qmp,mode=control ",
-            "-chardev socket,id=rescue,path=/run/a,,b/rescue.sock,server=on,wait=off -mon chardev=rescue,mode=control ",
-            "-chardev pipe,id=events,path=/run/a,,b/events -mon chardev=events,mode=control ",
-            "-chardev file,id=console,path=/logs/serial.log,append=on -serial chardev:console ",
-            "-kernel /k -initrd /i -append console=ttyS0 a,b ",
-            &ports.collect::<String>(),
-            "-chardev socket,id=agent,path=/run/a,,b/agent.sock,server=on,wait=off ",
-            "-device virtio-serial-pci,id=serial,bus=rp0 ",
-            "-device virtserialport,id=agent-port,bus=serial.0,chardev=agent,name=org.dataplane.agent.0 ",
-            "-device virtio-balloon-pci,id=balloon,free-page-reporting=on,deflate-on-oom=on,bus=rp1 ",
-            "-object rng-random,id=urandom,filename=/dev/urandom -device virtio-rng-pci,id=rng,rng=urandom,bus=rp2 ",
-            "-device pvpanic-pci,id=pvpanic ",
-            r#"-blockdev {"driver":"file","node-name":"f-image","filename":"/d,1","locking":"on","#,
-            r#""read-only":true,"auto-read-only":false} "#,
-            r#"-blockdev {"driver":"raw","node-name":"b-image","file":"f-image","read-only":true} "#,
-            "-device virtio-blk-pci,id=d-image,drive=b-image,serial=image,rerror=report,werror=report,bus=rp4 ",
-            r#"-blockdev {"driver":"file","node-name":"f-writable","filename":"/d,1","locking":"on","#,
-            r#""read-only":false,"auto-read-only":false,"discard":"unmap"} "#,
-            r#"-blockdev {"driver":"raw","node-name":"b-writable","file":"f-writable","read-only":false,"#,
-            r#""discard":"unmap","detect-zeroes":"unmap"} "#,
-            "-device virtio-blk-pci,id=d-writable,drive=b-writable,serial=writable,rerror=report,werror=report,bus=rp5 ",
-            "-netdev tap,id=n0,fd=9,vhost=off ",
-            "-device virtio-net-pci,id=net,netdev=n0,mac=02:d0:0a:00:00:02,romfile=,bus=rp3 ",
-            "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        ];
-        assert_eq!(shown(&arguments), expected.concat());
-        let kvm = super::arguments(&launch(), "pc-q35-9.0", Accelerator::Kvm, None).unwrap();
-        assert!(shown(&kvm).contains("-accel kvm -cpu host"), "{}", shown(&kvm));
-    }
-
-    #[test]
-    fn disks_that_cannot_be_described_are_refused() {
-        for serial in ["", "a b", "a,b", "123456789012345678901"] {
-            let mut launch = launch();
-            launch.spec.disks[0].serial = serial.into();
-            let refused = arguments(&launch, "q35", Accelerator::Tcg, None);
-            assert!(matches!(refused, Err(VmmError::Host { .. })), "{serial:?}");
-        }
-        let mut launch = launch();
-        launch.spec.disks = vec![launch.spec.disks[0].clone(); 13];
-        assert!(arguments(&launch, "q35", Accelerator::Tcg, None).is_err());
-    }
-}
+pub(super) mod tests;

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::command_line::Sockets;
+use super::command_line::{Accelerator, Sockets};
 use super::events::Events;
 use super::migration::Migration;
 use super::qmp::{Command, Monitor, Signs};
@@ -66,6 +66,7 @@ pub(super) async fn run_state(monitor: &Monitor) -> Result<RunState, VmmError> {
 /// Drives one process. Holds no lock over a call: the monitor's task serialises them.
 #[derive(Debug)]
 pub(super) struct Handle {
+    accelerator: Accelerator,
     spec: VmSpec,
     vmm_log: PathBuf,
     sockets: Sockets,
@@ -75,12 +76,12 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(launch: &Launch, process: Watched) -> Self {
+    pub(super) fn new(launch: &Launch, accelerator: Accelerator, process: Watched) -> Self {
         let sockets = Sockets::below(&launch.run_dir);
         let monitor = Monitor::new(sockets.clone(), &process);
         let events = event_log::follow(&launch.events, process.clone(), Events::default());
         let (spec, vmm_log) = (launch.spec.clone(), launch.vmm_log.clone());
-        Self { spec, vmm_log, sockets, process, monitor, events: Mutex::new(Some(events)) }
+        Self { accelerator, spec, vmm_log, sockets, process, monitor, events: Mutex::new(Some(events)) }
     }
 
     fn migration(&self) -> Migration<'_> {
@@ -248,12 +249,21 @@ impl VmHandle for Handle {
             let message = format!("{wanted:?} is not between {boot:?} and {max:?}");
             return Err(VmmError::Refused { call: "resize", message });
         }
-        if max.memory > boot.memory {
-            resize::set_growth(&self.monitor, wanted.memory.0 - boot.memory.0).await?;
+        match run_state(&self.monitor).await? {
+            RunState::Running | RunState::Paused => {}
+            state @ (RunState::Prelaunch
+            | RunState::Incoming
+            | RunState::Shutdown
+            | RunState::GuestPanicked
+            | RunState::InternalError) => return Err(refused("resize", state)),
         }
+        // First what may be refused.
         if max.vcpus > boot.vcpus {
             let vcpus = usize::try_from(wanted.vcpus).unwrap_or(usize::MAX);
-            resize::set_processors(&self.monitor, vcpus).await?;
+            resize::set_processors(&self.monitor, self.accelerator, vcpus).await?;
+        }
+        if max.memory > boot.memory {
+            resize::set_growth(&self.monitor, wanted.memory.0 - boot.memory.0).await?;
         }
         Ok(())
     }

@@ -172,3 +172,24 @@ impl Migration<'_> {
         VmmError::Refused { call: "migrate-incoming", message: vmm_log.quote() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_an_end_or_under_way() {
+        for (answer, expected) in [
+            ("{}", Stage::None),
+            (r#"{"status": "none"}"#, Stage::None),
+            (r#"{"status": "setup", "total-time": 1}"#, Stage::Underway),
+            (r#"{"status": "cancelling"}"#, Stage::Underway),
+            (r#"{"status": "cancelled"}"#, Stage::Cancelled),
+            (r#"{"status": "completed", "ram": {}}"#, Stage::Completed),
+        ] {
+            assert_eq!(serde_json::from_str::<Progress>(answer).unwrap().status, expected, "{answer}");
+        }
+        let failed: Progress = serde_json::from_str(r#"{"status": "failed", "error-desc": "why"}"#).unwrap();
+        assert_eq!((failed.status, failed.error.as_deref()), (Stage::Failed, Some("why")));
+    }
+}

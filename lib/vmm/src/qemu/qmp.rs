@@ -179,6 +179,8 @@ impl Client {
 
     async fn connect(&self) -> io::Result<Session> {
         match timeout(GREETING, self.greeted(&self.sockets.qmp)).await {
+            // Others have waited in vain before: there is no room for one more.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => self.greeted(&self.sockets.rescue).await,
             Ok(outcome) => outcome,
             Err(_) => self.greeted(&self.sockets.rescue).await,
         }
@@ -286,4 +288,50 @@ impl Session {
 
 fn unreachable(command: Command, source: io::Error) -> VmmError {
     VmmError::Unreachable { call: command.name, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{IoSliceMut, Read, Seek, Write};
+    use std::mem::MaybeUninit;
+
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_travels_with_the_command_that_names_it() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let watcher = watch::channel(Signs::default()).0;
+        let mut session = Session { stream: ours, buffer: Vec::new(), last_id: 0, watcher };
+        let mut file: File = tempfile::tempfile().unwrap();
+        file.write_all(b"lent").unwrap();
+        let answered = async {
+            theirs.readable().await.unwrap();
+            let (mut line, mut space) = ([0; 512], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))]);
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let mut into = [IoSliceMut::new(&mut line)];
+            let count = recvmsg(&theirs, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap().bytes;
+            let request: Value = serde_json::from_slice(&line[..count]).unwrap();
+            assert_eq!(request, json!({"execute": "getfd", "id": 1, "arguments": {"fdname": "state"}}));
+            let mut files = ancillary.drain().flat_map(|message| {
+                let RecvAncillaryMessage::ScmRights(files) = message else { panic!("something else came with it") };
+                files.collect::<Vec<_>>()
+            });
+            let mut lent = File::from(files.next().unwrap());
+            assert!(files.next().is_none());
+            let mut text = String::new();
+            lent.rewind().unwrap();
+            lent.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "lent");
+            let answer =
+                b"{\"event\": \"MIGRATION\", \"data\": {\"status\": \"setup\"}}\n{\"return\": {}, \"id\": 1}\n";
+            theirs.try_write(answer).unwrap();
+        };
+        let lent = session.execute(GETFD, json!({"fdname": "state"}), Some(file.into()));
+        let (outcome, ()) = tokio::join!(lent, answered);
+        outcome.unwrap();
+        assert_eq!(session.watcher.borrow().migrations, 1);
+    }
 }

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::command_line::Accelerator;
 use super::qmp::{Command, Monitor};
 use crate::{VmSpec, VmmError};
 
@@ -81,10 +82,17 @@ pub(super) async fn plug(monitor: &Monitor, numbers: &[u64]) -> Result<(), VmmEr
     Ok(())
 }
 
-/// Plugs processors in, or asks the guest to let go of some, until there are this many.
-pub(super) async fn set_processors(monitor: &Monitor, wanted: usize) -> Result<(), VmmError> {
+/// Plugs processors in, or asks the guest to let go of some, until there are this many. An emulated processor cannot be
+/// taken back: QEMU's migration would wait for it for ever, at least up to version 7.2.
+///
+/// # Errors
+/// [`VmmError::Unsupported`] for fewer emulated processors than there are; nothing is changed then.
+pub(super) async fn set_processors(monitor: &Monitor, accelerator: Accelerator, wanted: usize) -> Result<(), VmmError> {
     let places = places(monitor).await?;
     let present = places.iter().filter(|place| place.processor.is_some()).count();
+    if wanted < present && accelerator == Accelerator::Tcg {
+        return Err(VmmError::Unsupported("take back processors that it emulates: it could take no snapshot any more"));
+    }
     for place in places.iter().filter(|place| place.processor.is_none()).take(wanted.saturating_sub(present)) {
         place.plug(monitor).await?;
     }

@@ -49,8 +49,12 @@ pub(super) struct Stream {
 /// Makes the file for a stream.
 ///
 /// # Errors
-/// [`VmmError::Host`], also when it is there already.
+/// [`VmmError::Host`], also when the directory holds anything.
 pub(super) fn create(directory: &Path) -> Result<File, VmmError> {
+    let mut entries = directory.read_dir().map_err(failed("list", directory))?;
+    if entries.next().is_some() {
+        return Err(failed("write into", directory)(ErrorKind::DirectoryNotEmpty.into()));
+    }
     create_private(&directory.join(STREAM))
 }
 

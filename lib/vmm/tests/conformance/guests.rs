@@ -53,9 +53,11 @@ impl Kit {
                 File::create(&initramfs).unwrap();
                 (kernel, initramfs, "console=ttyS0".into())
             }
-            Self::Real { kernel, initramfs } => {
-                (kernel.clone(), initramfs.clone(), "console=ttyS0 reboot=t panic=0 quiet".into())
-            }
+            Self::Real { kernel, initramfs } => (
+                kernel.clone(),
+                initramfs.clone(),
+                "console=ttyS0 reboot=t panic=0 quiet memhp_default_state=online_movable".into(),
+            ),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::guests::Program;
-use crate::rig::{LIMIT, Rig, is_simulated};
+use crate::rig::{LIMIT, Rig, is_simulated, vm_uid};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
@@ -42,7 +42,8 @@ fn in_namespace(case: impl Future<Output = ()> + Send + 'static) {
 fn make_tap() {
     let tap = TapName::of(GUEST);
     let host = Mac::of_host(GUEST).to_string();
-    ip(&["tuntap", "add", tap.as_str(), "mode", "tap", "user", "0", "vnet_hdr"]);
+    let user = vm_uid().unwrap_or(0).to_string();
+    ip(&["tuntap", "add", tap.as_str(), "mode", "tap", "user", &user, "vnet_hdr"]);
     ip(&["link", "set", tap.as_str(), "address", &host, "up"]);
     ip(&["address", "add", &format!("{HOST}/24"), "dev", tap.as_str()]);
 }

@@ -1,6 +1,9 @@
 //! One VM on a test bench: its files, its launch, and the certainty that no process of it stays.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,11 +11,11 @@ use dataplane_agent::host::AgentClient;
 use dataplane_agent::{GuestMessage, GuestNetwork};
 use dataplane_types::Mib;
 use dataplane_vmm::{
-    CloudHypervisor, Confinement, Launch, NetSpec, Purpose, Qemu, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError,
-    VmmProcess,
+    Cgroups, CloudHypervisor, Confinement, Launch, NetSpec, Purpose, Qemu, Sizes, VM_UIDS, VmEvent, VmHandle,
+    VmIdentity, VmSpec, Vmm, VmmError, VmmProcess, landlock_version,
 };
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -23,7 +26,7 @@ pub(crate) const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(128) };
 
 /// How long anything may take: a real guest under software emulation on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-const RETRY: Duration = Duration::from_millis(50);
+pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 /// A VM under test.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ impl Rig {
         let path = |name: &str| directory.path().join(name);
         let run_dir = path("run");
         std::fs::create_dir(&run_dir).unwrap();
+        // As a data directory is: nobody sees what is in it, and the VMM finds its own files.
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();
         let (kernel, initramfs, cmdline) = kit.payload(directory.path());
         let spec = VmSpec {
             uuid: Uuid::new_v4(),
@@ -68,7 +73,7 @@ impl Rig {
             serial_log: path("serial.log"),
             vmm_log: path("vmm.log"),
             events: path("events.1.json"),
-            confinement: Confinement::default(),
+            confinement: confinement(directory.path()),
         };
         Self { vmm, launch, directory, processes: Mutex::default() }
     }
@@ -213,6 +218,34 @@ impl Drop for Rig {
             let pid = Pid::from_raw(i32::try_from(process.pid).unwrap());
             let _gone = kill(pid, Signal::SIGKILL);
         }
+        if self.launch.confinement.cgroup.is_some() {
+            let _off = cgroups().map(|cgroups| cgroups.retire());
+        }
+    }
+}
+
+/// The uid of the VMMs of this process of tests; `None` when they run unconfined, as the daemon: without root, or when
+/// `DATAPLANE_TEST_CONFINED=off` says so.
+pub(crate) fn vm_uid() -> Option<u32> {
+    let off = std::env::var_os("DATAPLANE_TEST_CONFINED").is_some_and(|value| value == "off");
+    let offset = std::process::id() % u32::try_from(VM_UIDS.count()).unwrap();
+    (geteuid().is_root() && !off).then_some(VM_UIDS.start() + offset)
+}
+
+/// The place for the cgroups of this process of tests.
+pub(crate) fn cgroups() -> Result<Cgroups, String> {
+    Cgroups::probe(&format!("conformance-{}", std::process::id()))
+}
+
+/// All that this host has of it.
+fn confinement(directory: &Path) -> Confinement {
+    static TESTS: AtomicU32 = AtomicU32::new(0);
+    let Some(uid) = vm_uid() else { return Confinement::default() };
+    let name = format!("{}-{}", std::process::id(), TESTS.fetch_add(1, Ordering::Relaxed));
+    Confinement {
+        identity: Some(VmIdentity::of(uid)),
+        cgroup: cgroups().ok().map(|cgroups| cgroups.of(&name)),
+        landlock: landlock_version().map(|_| vec![directory.to_owned()]),
     }
 }
 

@@ -36,6 +36,10 @@ async fn put_away(rig: &Rig, handle: &Arc<dyn VmHandle>, name: &str) -> PathBuf 
     let taken = handle.snapshot(&directory).await;
     taken.unwrap_or_else(|error| panic!("snapshot: {error:?}\n{}", rig.story()));
     let size = allocated(&directory);
+    if let Some(memory) = &rig.launch.spec.memory_file {
+        let memory = std::fs::metadata(memory).unwrap();
+        assert!(memory.blocks() * 512 >= memory.len(), "the memory file has got holes, for which there may be no room");
+    }
     eprintln!("{name}: paused in {paused:?}, snapshot in {:?}, {} KiB", start.elapsed() - paused, size >> 10);
     directory
 }
@@ -56,6 +60,11 @@ async fn bring_back(rig: &mut Rig, directory: &Path) -> Arc<dyn VmHandle> {
 fn allocated(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
     entries.map(|entry| entry.metadata().unwrap().blocks() * 512).sum()
+}
+
+/// Handles a test's own files from outside, as an operator would.
+fn run(program: &str, arguments: &[&Path]) {
+    assert!(std::process::Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
 }
 
 /// A guest that runs counts on from where it was.
@@ -164,9 +173,9 @@ async fn a_restored_snapshot_may_be_renamed_and_deleted() {
         handle.quit().await.unwrap();
         let handle = bring_back(&mut rig, &directory).await;
         let spent = rig.path("spent");
-        std::process::Command::new("mv").args([&directory, &spent]).status().unwrap();
+        run("mv", &[&directory, &spent]);
         handle.resume().await.unwrap();
-        std::process::Command::new("rm").arg("-r").arg(&spent).status().unwrap();
+        run("rm", &["-r".as_ref(), &spent]);
         assert!(!directory.exists() && !spent.exists());
         goes_on(&rig, &handle).await;
         // All of it must be there, not only what a counter touches.
@@ -288,6 +297,28 @@ async fn refusal(rig: &mut Rig, directory: &Path) -> VmmError {
 }
 
 #[tokio::test]
+async fn memory_that_is_not_all_there_is_refused() {
+    let Some(mut rig) = counting(Class::Instant) else { return };
+    let handle = rig.boot().await;
+    rig.counts_to(2).await;
+    let directory = put_away(&rig, &handle, "snapshot").await;
+    handle.quit().await.unwrap();
+    let (memory, away) = (rig.launch.spec.memory_file.clone().unwrap(), rig.path("away"));
+    run("mv", &[&memory, &away]);
+    let error = refusal(&mut rig, &directory).await;
+    assert!(!error.retryable(), "{error:?}");
+    let short = std::fs::File::create(&memory).unwrap();
+    short.set_len(rig.launch.spec.now.memory.bytes() / 2).unwrap();
+    let error = refusal(&mut rig, &directory).await;
+    assert!(!error.retryable(), "{error:?}");
+    run("mv", &[&away, &memory]);
+    let handle = bring_back(&mut rig, &directory).await;
+    handle.resume().await.unwrap();
+    goes_on(&rig, &handle).await;
+    handle.quit().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_broken_snapshot_is_refused_and_the_whole_one_still_works() {
     for class in [Class::Sparse, Class::Instant] {
         let Some(mut rig) = counting(class) else { continue };
@@ -297,11 +328,7 @@ async fn a_broken_snapshot_is_refused_and_the_whole_one_still_works() {
         handle.quit().await.unwrap();
         let broken = rig.path("broken");
         for keep in ["half", "nothing"] {
-            std::process::Command::new("cp")
-                .args(["-r", "--sparse=always"])
-                .args([&directory, &broken])
-                .status()
-                .unwrap();
+            run("cp", &["-r".as_ref(), &directory, &broken]);
             let files = std::fs::read_dir(&broken).unwrap().map(|entry| entry.unwrap());
             let largest = files.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap();
             let file = std::fs::File::options().write(true).open(largest.path()).unwrap();
@@ -309,7 +336,7 @@ async fn a_broken_snapshot_is_refused_and_the_whole_one_still_works() {
             file.set_len(length).unwrap();
             let error = refusal(&mut rig, &broken).await;
             assert!(!error.retryable(), "{keep} of {:?} is kept: {error:?}", largest.path());
-            std::process::Command::new("rm").arg("-r").arg(&broken).status().unwrap();
+            run("rm", &["-r".as_ref(), &broken]);
         }
         let nothing = rig.path("nothing");
         let error = refusal(&mut rig, &nothing).await;

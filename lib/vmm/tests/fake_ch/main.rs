@@ -2,21 +2,20 @@
 //! sees it. The expected answers were read off the real VMM.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bench;
+mod standby;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataplane_types::Mib;
-use dataplane_vmm::{
-    CloudHypervisor, Confinement, ExitReason, Launch, Purpose, Sizes, VmEvent, VmHandle, VmSpec, Vmm, VmmError,
-};
+use dataplane_vmm::{ExitReason, VmEvent, Vmm, VmmError};
+
+use crate::bench::Bench;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fake-ch");
-
-const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(64) };
 
 struct Server {
     directory: tempfile::TempDir,
@@ -122,62 +121,6 @@ fn the_eleventh_connection_is_refused_until_one_is_closed() {
     while server.say(ping).starts_with("HTTP/1.1 503 ") {
         assert!(Instant::now() < end, "a closed connection counts for ever");
     }
-}
-
-/// A driver of a `fake-ch` that takes orders from a file of the test's own.
-struct Bench {
-    directory: tempfile::TempDir,
-    driver: CloudHypervisor,
-    launch: Launch,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        std::os::unix::fs::symlink(BINARY, path("ch")).unwrap();
-        std::fs::create_dir(path("run")).unwrap();
-        for name in ["kernel", "initramfs"] {
-            std::fs::File::create(path(name)).unwrap();
-        }
-        let launch = Launch {
-            purpose: Purpose::Boot,
-            spec: VmSpec {
-                uuid: uuid::Uuid::new_v4(),
-                boot: SIZES,
-                now: SIZES,
-                max: SIZES,
-                memory_file: None,
-                kernel: path("kernel"),
-                initramfs: path("initramfs"),
-                cmdline: String::new(),
-                disks: Vec::new(),
-                net: None,
-            },
-            run_dir: path("run"),
-            serial_log: path("serial.log"),
-            vmm_log: path("vmm.log"),
-            events: path("events.json"),
-            confinement: Confinement::default(),
-        };
-        let driver = CloudHypervisor::probe(path("ch")).unwrap();
-        Self { directory, driver, launch }
-    }
-
-    fn order(&self, orders: &str) {
-        let path: PathBuf = self.directory.path().join("ch.control");
-        write(&path, orders);
-    }
-
-    async fn created(&self) -> Arc<dyn VmHandle> {
-        let handle = self.driver.spawn(&self.launch).await.unwrap();
-        handle.create().await.unwrap();
-        handle
-    }
-}
-
-fn write(path: &Path, text: &str) {
-    std::fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 #[tokio::test]

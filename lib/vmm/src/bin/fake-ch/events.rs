@@ -1,13 +1,17 @@
 //! The event file: pretty-printed records with a blank line between them, in the real VMM's very spelling.
 
+#![expect(unsafe_code, reason = "a descriptor given by number can only be believed in")]
+
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+
+use crate::cli::EventMonitor;
 
 /// Writes the records of one process.
 #[derive(Debug)]
@@ -17,13 +21,17 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Truncates, as the real one does. Without a path nothing is written.
+    /// Truncates a file given by its path, as the real one does. Without any nothing is written.
     ///
     /// # Errors
     /// The file cannot be made.
-    pub(crate) fn create(path: Option<&Path>) -> io::Result<Self> {
-        let open = |path| File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
-        Ok(Self { file: path.map(open).transpose()?.map(Mutex::new), start: Instant::now() })
+    pub(crate) fn create(monitor: Option<EventMonitor>) -> io::Result<Self> {
+        let open = |monitor| match monitor {
+            EventMonitor::Path(path) => File::options().write(true).create(true).truncate(true).mode(0o600).open(path),
+            // SAFETY: the number is the caller's promise; nothing else in this program takes up inherited descriptors.
+            EventMonitor::Descriptor(number) => Ok(unsafe { File::from_raw_fd(number) }),
+        };
+        Ok(Self { file: monitor.map(open).transpose()?.map(Mutex::new), start: Instant::now() })
     }
 
     /// Appends one record.

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -13,6 +12,7 @@ use crate::config::VmConfig;
 use crate::disks;
 use crate::events::Events;
 use crate::guest::{Guest, Outcome, Report};
+use crate::processors::Processors;
 
 /// What the machine will not do: an HTTP status and the chain of messages behind the call's own.
 #[derive(Debug)]
@@ -52,15 +52,22 @@ pub(crate) struct Machine {
     happenings: Sender<Happening>,
     pub(crate) config: Option<VmConfig>,
     pub(crate) vm: Vm,
-    /// Until when the guest is busy letting go of processors.
-    pub(crate) ejecting: Option<Instant>,
+    pub(crate) processors: Processors,
     /// Counts guests, so that the last words of one are not taken for the next one's.
     generation: u64,
 }
 
 impl Machine {
     pub(crate) fn new(no_shutdown: bool, events: Events, happenings: Sender<Happening>) -> Self {
-        Self { no_shutdown, events, happenings, config: None, vm: Vm::None, ejecting: None, generation: 0 }
+        Self {
+            no_shutdown,
+            events,
+            happenings,
+            config: None,
+            vm: Vm::None,
+            processors: Processors::default(),
+            generation: 0,
+        }
     }
 
     pub(crate) fn create(&mut self, config: VmConfig) -> Result<(), Refusal> {
@@ -122,6 +129,7 @@ impl Machine {
         config.resolve();
         let config = config.clone();
         let guest = Guest::boot(&config, disks, self.next_report()).map_err(Refusal::chain)?;
+        self.processors = Processors::new(config.parsed.cpus.boot_vcpus);
         self.vm = Vm::Live(Box::new(guest));
         Ok(())
     }
@@ -154,6 +162,7 @@ impl Machine {
             return Err(invalid_transition("pause", "Paused"));
         }
         self.live()?.pause();
+        self.processors.pause();
         self.events.vm("paused");
         Ok(())
     }
@@ -165,6 +174,7 @@ impl Machine {
             return Err(invalid_transition("resume", "Running"));
         }
         self.live()?.resume();
+        self.processors.resume();
         self.events.vm("resumed");
         Ok(())
     }

@@ -15,6 +15,7 @@ mod guest;
 mod http;
 mod machine;
 mod memory;
+mod processors;
 mod program;
 mod requests;
 mod routes;
@@ -79,7 +80,7 @@ fn say(to: &mut dyn Write, line: &str) {
 fn run(program: &Path, options: Options) -> Result<(), Vec<String>> {
     let (sender, happenings) = channel();
     watch_signals(sender.clone()).map_err(|error| vec!["Failed to create the signal thread".into(), error])?;
-    let events = Events::create(options.event_monitor.as_deref()).map_err(|error| vec![error.to_string()])?;
+    let events = Events::create(options.event_monitor).map_err(|error| vec![error.to_string()])?;
     let listener = http::Listener::bind(&options.api_socket)?;
     events.record("vmm", "starting", None);
     let machine = Arc::new(Mutex::new(Machine::new(options.no_shutdown, events, sender.clone())));

@@ -1,17 +1,14 @@
 //! Snapshots, restores and other sizes, with the real VMM's rules for when it takes them.
 
-use std::time::{Duration, Instant};
-
 use crate::config::VmConfig;
 use crate::control::{Fault, die};
 use crate::disks;
 use crate::guest::{Guest, Past};
 use crate::machine::{Machine, Refusal, Vm, check_opens};
+use crate::processors::{Busy, Processors};
 use crate::requests::{ResizeRequest, RestoreRequest};
 use crate::snapshot::{self, Loaded};
 
-/// How long a guest takes to let go of processors.
-const EJECTION: Duration = Duration::from_millis(50);
 /// What plugged memory is counted in.
 const BLOCK: u64 = 2 << 20;
 
@@ -33,8 +30,10 @@ impl Machine {
         // Before anything is written: the event says nothing about success.
         self.events.vm("snapshotted");
         let directory = snapshot::directory(url, "Cannot send VM snapshot").map_err(Refusal::chain)?;
-        let memory = self.live()?.memory();
+        let mut memory = self.live()?.memory();
         let config = self.config.as_ref().ok_or_else(|| Refusal::new(404, "VM config is missing"))?;
+        // Restored without processors that it still has, a guest waits for them for ever.
+        memory.dead |= self.processors.present() != config.parsed.cpus.boot_vcpus;
         snapshot::write(&directory, config, &memory, fault).map_err(Refusal::chain)
     }
 
@@ -72,9 +71,11 @@ impl Machine {
         disks.lock().map_err(Refusal::chain)?;
         let report = self.next_report();
         let guest = Guest::restore(&config, disks, past, report).map_err(Refusal::chain)?;
+        let vcpus = config.parsed.cpus.boot_vcpus;
         self.config = Some(config);
         self.activate();
         self.events.vm("restoring");
+        self.processors = Processors::new(vcpus);
         self.vm = Vm::Live(Box::new(guest));
         self.events.vm("restored");
         if request.resume { self.resume() } else { Ok(()) }
@@ -83,7 +84,7 @@ impl Machine {
     /// Offers the guest other sizes.
     pub(crate) fn resize(&mut self, request: &ResizeRequest) -> Result<(), Refusal> {
         let config = self.config.as_mut().ok_or_else(|| Refusal::new(404, "VM is not created"))?;
-        let Vm::Live(guest) = &self.vm else {
+        if !matches!(self.vm, Vm::Live(_)) {
             config.edit(|raw| {
                 for (section, field, value) in [
                     ("cpus", "boot_vcpus", request.desired_vcpus.map(u64::from)),
@@ -95,16 +96,13 @@ impl Machine {
                 }
             });
             return Ok(());
-        };
+        }
         self.events.vm("resizing");
-        let present = config.parsed.cpus.boot_vcpus;
-        if let Some(vcpus) = request.desired_vcpus.filter(|vcpus| *vcpus != present) {
-            let ejects = guest.is_paused() && self.ejecting.is_some();
-            if ejects || self.ejecting.is_some_and(|until| Instant::now() < until) {
-                return Err(Refusal::new(429, "Too Many Requests"));
-            }
+        let Vm::Live(guest) = &self.vm else { return Ok(()) };
+        if let Some(vcpus) = request.desired_vcpus {
             check_vcpus(config, vcpus)?;
-            self.ejecting = (vcpus < present).then(|| Instant::now() + EJECTION);
+            let asked = self.processors.ask_for(vcpus, guest.is_paused());
+            asked.map_err(|Busy| Refusal::new(429, "Too Many Requests"))?;
             config.edit(|raw| raw["cpus"]["boot_vcpus"] = vcpus.into());
         }
         if let Some(bytes) = request.desired_ram {

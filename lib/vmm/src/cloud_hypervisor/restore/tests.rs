@@ -36,31 +36,53 @@ fn launch() -> Launch {
     }
 }
 
-/// As version 53 writes it; 52 also writes null for all that is not there.
+/// As version 53.0 wrote it, but for the paths; 52 also writes null for all that is not there.
 fn config(nulls: bool) -> Value {
+    let disk = |id: &str, readonly: bool| {
+        json!({
+            "id": id, "pci_segment": 0, "path": format!("/old/{id}"), "readonly": readonly, "direct": false,
+            "num_queues": 1, "queue_size": 128, "vhost_user": false, "disable_io_uring": false, "disable_aio": false,
+            "serial": id, "backing_files": false, "sparse": !readonly, "image_type": "Raw",
+            "lock_granularity": "ByteRange",
+        })
+    };
     let mut config = json!({
-        "cpus": {"boot_vcpus": 1, "max_vcpus": 4},
-        "memory": {"size": 67108864, "shared": true, "hotplug_method": "VirtioMem", "hotplug_size": 134217728},
+        "cpus": {
+            "boot_vcpus": 2, "max_vcpus": 3, "kvm_hyperv": false, "max_phys_bits": 46, "features": {"amx": false},
+            "nested": true, "core_scheduling": "Vm", "profile": "Host",
+        },
+        "memory": {
+            "size": 134217728, "mergeable": false, "hotplug_method": "VirtioMem", "hotplug_size": 134217728,
+            "hotplugged_size": 67108864, "shared": true, "hugepages": false, "prefault": false, "reserve": false,
+            "thp": true,
+        },
         "payload": {"kernel": "/old/kernel", "cmdline": "old", "initramfs": "/old/initramfs"},
-        "disks": [
-            {"id": "image", "path": "/old/image", "readonly": true, "image_type": "Raw", "num_queues": 1},
-            {"id": "writable", "path": "/old/writable", "image_type": "Raw", "num_queues": 1},
-        ],
-        "net": [{"id": "net", "tap": "old", "mac": "02:00:00:00:00:01", "host_mac": "02:00:00:00:00:02"}],
-        "rng": {"id": "__rng", "src": "/dev/urandom"},
-        "balloon": {"id": "__balloon", "size": 0},
-        "serial": {"id": "__serial", "mode": "Tty"},
-        "console": {"id": "__console", "mode": "Off"},
-        "vsock": {"id": "_vsock2", "cid": 3, "socket": "/old/run/vsock.sock"},
-        "platform": {"system_uuid": "u"},
+        "disks": [disk("image", true), disk("writable", false)],
+        "net": [{
+            "id": "net", "pci_segment": 0, "tap": "old", "mac": "02:00:00:00:00:01", "host_mac": "02:00:00:00:00:02",
+            "num_queues": 2, "queue_size": 256, "vhost_user": false, "vhost_mode": "Client", "offload_tso": true,
+            "offload_ufo": true, "offload_csum": true,
+        }],
+        "rng": {"pci_segment": 0, "src": "/dev/urandom"},
+        "balloon": {"pci_segment": 0, "size": 0, "deflate_on_oom": true, "free_page_reporting": true},
+        "serial": {"mode": "Tty"},
+        "console": {"mode": "Off", "pci_segment": 0},
+        "debug_console": {"mode": "Off", "iobase": 233},
+        "vsock": {"id": "_vsock0", "pci_segment": 0, "cid": 3, "socket": "/old/run/vsock.sock"},
         "pvpanic": true,
+        "iommu": false,
+        "watchdog": false,
+        "platform": {
+            "num_pci_segments": 1, "iommu_address_width_bits": 64, "iommufd": false, "vfio_p2p_dma": true,
+            "system_uuid": "00000000-0000-0000-0000-000000000001",
+        },
+        "landlock_enable": false,
     });
     if nulls {
         for name in ["pmem", "fs", "devices", "user_devices", "vdpa", "tpm", "numa", "rate_limit_groups"] {
             config[name] = Value::Null;
         }
         config["memory"]["zones"] = Value::Null;
-        config["disks"][1]["readonly"] = false.into();
         for name in ["serial", "console"] {
             config[name]["file"] = Value::Null;
             config[name]["socket"] = Value::Null;

@@ -1,0 +1,81 @@
+//! Bytes from a host into the conversation of a guest's init.
+//!
+//! Input: a list of steps, each an opcode and what it needs; what is left over is taken as raw bytes. Held against it:
+//! nothing panics, what is held stays bounded, and all that the guest says can be understood by a host.
+#![no_main]
+
+use dataplane_agent::{Answer, Ask, Decoder, ExitStatus, GuestMessage, HostMessage, MAX_PAYLOAD, encode};
+use dataplane_init::conversation::{Conversation, Facts, MAX_OUT, Order};
+use libfuzzer_sys::fuzz_target;
+
+/// The largest frame that the guest says here.
+const LARGEST: usize = 8 << 10;
+
+fuzz_target!(|input: &[u8]| {
+    let facts = Facts { started: Some(12), exited: Some((ExitStatus::Signal(9), Some("why".repeat(500)))) };
+    let (mut conversation, mut host) = (Conversation::default(), Decoder::default());
+    let mut waiting = Vec::new();
+    let mut rest = input;
+    while let Some((&step, tail)) = rest.split_first() {
+        rest = tail;
+        let bytes = match step % 8 {
+            // Raw, and in a frame of any stream.
+            0 => take(&mut rest).to_vec(),
+            1 => encode(0, take(&mut rest)).unwrap(),
+            2 => encode(u16::from(step), take(&mut rest)).unwrap(),
+            // Understandable words.
+            3 => words(&HostMessage::Hello { version: 2, nonce: u64::from(step / 8 % 3) }),
+            4 => words(&HostMessage::Ask { id: u32::from(step), ask: ask(&mut rest) }),
+            5 => words(&HostMessage::Stop { grace_ms: u64::from(step) << 58 }),
+            // The host reads, or takes some bytes.
+            6 => {
+                host.push(conversation.outgoing());
+                conversation.sent(usize::MAX);
+                while let Some((stream, payload)) = host.next_frame() {
+                    assert_eq!(stream, 0);
+                    serde_json::from_slice::<GuestMessage>(&payload).expect("the guest says what a host knows");
+                }
+                assert_eq!(host.pending(), 0, "the guest says whole frames");
+                continue;
+            }
+            // An answer to something asked earlier, in whichever conversation.
+            _ => {
+                if let Some(ticket) = waiting.pop() {
+                    conversation.answer(ticket, Answer::Failed { message: "m".repeat(usize::from(step) * 4) });
+                }
+                continue;
+            }
+        };
+        for chunk in bytes.chunks(usize::from(step / 8) * 8 + 1) {
+            for order in conversation.receive(chunk, &facts) {
+                if let Order::Ask(ticket, _) = order {
+                    waiting.push(ticket);
+                }
+            }
+        }
+        assert!(conversation.outgoing().len() <= MAX_OUT + LARGEST);
+    }
+});
+
+/// So many bytes as the next byte says, up to more than a frame holds.
+fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let Some((&count, tail)) = rest.split_first() else { return &[] };
+    let count = if count == u8::MAX { MAX_PAYLOAD } else { usize::from(count) };
+    let (taken, left) = tail.split_at(count.min(tail.len()));
+    *rest = left;
+    taken
+}
+
+fn ask(rest: &mut &[u8]) -> Ask {
+    let text = String::from_utf8_lossy(take(rest)).into_owned();
+    match text.len() % 4 {
+        0 => Ask::Ping,
+        1 => Ask::SetClock { unix_ns: u64::MAX, seed: text },
+        2 => Ask::Mount { serial: text.clone(), path: text, filesystem: "ext4".to_owned(), readonly: true },
+        _ => Ask::Freeze { serial: text, thaw_after_ms: 1 },
+    }
+}
+
+fn words(message: &HostMessage) -> Vec<u8> {
+    encode(0, &serde_json::to_vec(message).unwrap()).unwrap_or_default()
+}
