@@ -92,9 +92,8 @@ impl Links for NetworkLinks {
         self.0.release(id);
     }
 
-    async fn ensure(&self, id: &InstanceId, link: &Link) -> Result<(), LinkError> {
-        // The VMM runs under the daemon's own uid, without any capability: owning the TAP is what lets it open it.
-        let owner = rustix::process::geteuid().as_raw();
+    async fn ensure(&self, id: &InstanceId, link: &Link, owner: u32) -> Result<(), LinkError> {
+        // The VMM has no capability: owning the TAP is what lets it open it.
         self.0.ensure(id, link, owner).await.map_err(host_error)
     }
 

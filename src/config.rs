@@ -11,7 +11,7 @@ use std::str::FromStr;
 use clap::Args;
 use dataplane_network::InterfaceName;
 use dataplane_types::AddressPlan;
-use dataplane_vmm::HypervisorChoice;
+use dataplane_vmm::{ConfinementSwitches, HypervisorChoice};
 use ipnet::Ipv4Net;
 
 /// The variables as they come: flags first, then the environment, then defaults.
@@ -71,6 +71,15 @@ pub struct RawConfig {
     /// The cloud-hypervisor binary; by default found on PATH
     #[arg(long, env = "CLOUD_HYPERVISOR_BIN")]
     cloud_hypervisor_bin: Option<PathBuf>,
+    /// Whether each VM runs as a user of its own: on or off
+    #[arg(long, env = "CONFINEMENT_UIDS", default_value = "on")]
+    confinement_uids: String,
+    /// Whether each VM has limits of memory, processors and processes (cgroup v2): on or off
+    #[arg(long, env = "CONFINEMENT_LIMITS", default_value = "on")]
+    confinement_limits: String,
+    /// Whether each VMM can only open its own files (Landlock): on or off
+    #[arg(long, env = "CONFINEMENT_LANDLOCK", default_value = "on")]
+    confinement_landlock: String,
     /// The QEMU binary; by default found on PATH
     #[arg(long, env = "QEMU_BIN")]
     qemu_bin: Option<PathBuf>,
@@ -173,6 +182,8 @@ pub struct Config {
     pub cloud_hypervisor_bin: Option<PathBuf>,
     /// The QEMU binary, when there is one.
     pub qemu_bin: Option<PathBuf>,
+    /// How VMMs are confined, as far as the host can.
+    pub confinement: ConfinementSwitches,
     /// The guest kernel.
     pub kernel_path: PathBuf,
     /// The initramfs.
@@ -239,6 +250,11 @@ impl RawConfig {
             hypervisor: parse("HYPERVISOR", &self.hypervisor, "auto, cloud-hypervisor or qemu")?,
             cloud_hypervisor_bin: binary("CLOUD_HYPERVISOR_BIN", self.cloud_hypervisor_bin, "cloud-hypervisor")?,
             qemu_bin: binary("QEMU_BIN", self.qemu_bin, "qemu-system-x86_64")?,
+            confinement: ConfinementSwitches {
+                uids: switch("CONFINEMENT_UIDS", &self.confinement_uids)?,
+                limits: switch("CONFINEMENT_LIMITS", &self.confinement_limits)?,
+                landlock: switch("CONFINEMENT_LANDLOCK", &self.confinement_landlock)?,
+            },
             kernel_path: artefact("KERNEL_PATH", self.kernel_path, "vmlinux")?,
             initrd_path: artefact("INITRD_PATH", self.initrd_path, "initrd.img")?,
         })
@@ -247,6 +263,14 @@ impl RawConfig {
 
 fn parse<T: FromStr>(variable: &'static str, value: &str, expected: &str) -> Result<T, ConfigError> {
     value.parse().map_err(|_| ConfigError::new(variable, value, expected))
+}
+
+fn switch(variable: &'static str, value: &str) -> Result<bool, ConfigError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(ConfigError::new(variable, value, "on or off")),
+    }
 }
 
 fn absolute(variable: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
@@ -377,7 +401,7 @@ mod tests {
     #[test]
     fn one_wrong_value_names_the_variable_and_the_value() {
         let long = "x".repeat(31);
-        let cases: [(&[&str], &str); 18] = [
+        let cases: [(&[&str], &str); 19] = [
             (&["--socket-path", "api.sock"], "SOCKET_PATH"),
             (&["--registry-plain-http", "ok:5000,http://registry"], "REGISTRY_PLAIN_HTTP"),
             (&["--registry-plain-http", "*"], "REGISTRY_PLAIN_HTTP"),
@@ -395,6 +419,7 @@ mod tests {
             (&["--dns-server", "ns"], "DNS_SERVER"),
             (&["--hypervisor", "xen"], "HYPERVISOR"),
             (&["--qemu-bin", "/nowhere/qemu"], "QEMU_BIN"),
+            (&["--confinement-limits", "yes"], "CONFINEMENT_LIMITS"),
             (&["--reserved-bytes", "1G"], "RESERVED_BYTES"),
         ];
         for (flags, variable) in cases {

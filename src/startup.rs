@@ -4,8 +4,8 @@
 //! read and every living VMM adopted.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dataplane_images::{ImageOptions, Images, ImagesError};
@@ -13,7 +13,7 @@ use dataplane_instances::{BootFiles, Deps, GuestDns, HostLimits, Instances, Open
 use dataplane_network::{Backend, Kernel, Network, NetworkConfig, NetworkError};
 use dataplane_store::{DirectoryLock, Layout, LayoutError, LockError, Store, StoreError};
 use dataplane_types::{Mib, SystemClock};
-use dataplane_vmm::{HostFacts, SelectError, Vmm};
+use dataplane_vmm::{Confiner, HostFacts, SelectError, UidPool, Vmm};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -141,6 +141,7 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     let store = Store::new(layout);
     let (lock, node) = open_data_directory(&store)?;
     let boot = take_in_boot_files(&store, &config)?;
+    let confiner = confine(&config, &store, &node, &backends.vmms);
     let network = Arc::new(Network::new(
         NetworkConfig {
             bridge: config.bridge.clone(),
@@ -169,12 +170,14 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
         limits: host_limits(),
         dns: GuestDns { nameservers: vec![config.dns_server], domain: config.dns_domain.clone() },
         reserved_bytes: config.reserved_bytes,
+        confiner: confiner.clone(),
+        uids: Mutex::new(UidPool::new(node.uuid.as_u64_pair().1)),
     };
     let instances = Instances::open(deps).await?;
     sweep(&network, &instances).await;
     let in_use = |digest: &_| instances.user_of_image(digest).is_some();
     images.collect(in_use).await?;
-    let checks = Checks { vmms: backends.vmms, network, store, reserved_bytes: config.reserved_bytes };
+    let checks = Checks { vmms: backends.vmms, network, store, reserved_bytes: config.reserved_bytes, confiner };
     let service = Dataplane::new(images, instances.clone(), checks);
     let server = server::serve(&config, service).await?;
     tracing::info!(address = %server.address(), socket = %config.socket_path.display(), data = %config.data_dir.display(), "serving");
@@ -211,6 +214,25 @@ fn take_in_boot_files(store: &Store, config: &Config) -> Result<BootFiles, Start
     let initramfs = boot::take_in(store, &config.initrd_path)?;
     tracing::info!(kernel = %kernel, initramfs = %initramfs, "new instances are pinned to these");
     Ok(BootFiles { kernel, initramfs })
+}
+
+/// How VMMs are confined on this host, as far as it can and its operator wants.
+fn confine(config: &Config, store: &Store, node: &NodeRecord, vmms: &[Arc<dyn Vmm>]) -> Confiner {
+    let layout = store.layout();
+    let boot = layout.boot();
+    let binaries = [&config.cloud_hypervisor_bin, &config.qemu_bin].into_iter().flatten().map(PathBuf::as_path);
+    let paths: Vec<&Path> = [layout.data(), layout.runtime(), &boot].into_iter().chain(binaries).collect();
+    let hardware = vmms.iter().any(|vmm| vmm.capabilities().hardware_virtualization);
+    let devices: &[&Path] = if hardware { &[Path::new("/dev/kvm"), Path::new("/dev/net/tun")] } else { &[] };
+    let uuid = node.uuid.simple().to_string();
+    let confiner = Confiner::probe(config.confinement, &uuid[24..], &paths, devices);
+    for (part, outcome) in confiner.report() {
+        match outcome {
+            Ok(how) => tracing::info!(part, how, "VMMs are confined"),
+            Err(reason) => tracing::warn!(part, reason, "VMMs are not confined"),
+        }
+    }
+    confiner
 }
 
 /// Removes TAPs of ours that no record names.

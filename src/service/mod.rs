@@ -13,7 +13,7 @@ use dataplane_images::Images;
 use dataplane_instances::Instances;
 use dataplane_network::Network;
 use dataplane_store::Store;
-use dataplane_vmm::Vmm;
+use dataplane_vmm::{Confiner, Vmm};
 
 /// What `/readyz` looks at.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(crate) struct Checks {
     pub(crate) network: Arc<Network>,
     pub(crate) store: Store,
     pub(crate) reserved_bytes: u64,
+    pub(crate) confiner: Confiner,
 }
 
 /// Everything that a handler can reach.

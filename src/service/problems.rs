@@ -17,6 +17,7 @@ pub(super) fn of_create(error: &CreateError) -> Problem {
         CreateError::NoHypervisor(_) | CreateError::NotSupported(_) => problem(ProblemCode::NotSupported),
         CreateError::Disk(error) => of_root_disk(error),
         CreateError::Link(error) => of_link(error),
+        CreateError::Uid(_) => problem(ProblemCode::Unavailable),
         CreateError::NoSpace { .. } => problem(ProblemCode::NoSpace),
         CreateError::Vmm(_) | CreateError::Unruly(_) => {
             Problem::new(ProblemCode::VmmFailed, "the virtual machine could not be started")
@@ -44,7 +45,7 @@ pub(super) fn of_action(error: &ActionError) -> Problem {
         ActionError::Impossible { field, message } => return impossible(field, message),
         ActionError::NotFound(_) => ProblemCode::InstanceNotFound,
         ActionError::Stale(_) => ProblemCode::PreconditionFailed,
-        ActionError::Busy { .. } => ProblemCode::Busy,
+        ActionError::Busy { .. } | ActionError::Unfinished { .. } => ProblemCode::Busy,
         ActionError::InvalidState { .. } => ProblemCode::InvalidState,
         ActionError::HasSnapshot { .. } => ProblemCode::HasSnapshot,
         ActionError::NoSnapshot(_) => ProblemCode::NoSnapshot,

@@ -56,6 +56,7 @@ impl Checks {
         checks.push(self.data_directory());
         checks.push(self.free_space());
         checks.push(self.reflink());
+        checks.extend(self.confinement());
         checks.extend(self.network.check().await.into_iter().map(|found| ReadinessCheck {
             name: found.name.to_owned(),
             ok: found.ok,
@@ -76,6 +77,15 @@ impl Checks {
         let path = self.store.layout().data().display();
         let result = written.map(|()| format!("{path} is writable")).map_err(|error| crate::chain(&error));
         check("data_dir", result, "make DATA_DIR writable, then restart the daemon")
+    }
+
+    /// What is off is told, and is no reason not to serve.
+    fn confinement(&self) -> impl Iterator<Item = ReadinessCheck> {
+        self.confiner.report().into_iter().map(|(part, outcome)| {
+            let remedy = "see the reason; without it VMs are kept apart by the remaining measures only";
+            let found = check(part, outcome.map_err(|reason| format!("off: {reason}")), remedy);
+            ReadinessCheck { required: false, ..found }
+        })
     }
 
     fn reflink(&self) -> ReadinessCheck {

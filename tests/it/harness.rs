@@ -12,7 +12,7 @@ use dataplane_network::NoBackend;
 use dataplane_testkit::http::{Answer, Client};
 use dataplane_testkit::image::ImageBuilder;
 use dataplane_types::AddressPlan;
-use dataplane_vmm::{CloudHypervisor, HypervisorChoice};
+use dataplane_vmm::{ConfinementSwitches, CloudHypervisor, HypervisorChoice};
 use serde_json::{Value, json};
 
 /// Generous: the machine may be busy with other tests.
@@ -50,7 +50,9 @@ impl Node {
 
     /// A daemon whose configuration is changed before it starts.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let directory = tempfile::Builder::new().prefix("dp").tempdir().unwrap();
+        // VMs run as users of their own, who must get to their files.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        let directory = tempfile::Builder::new().prefix("dp").permissions(open).tempdir().unwrap();
         let boot = directory.path().join("boot-file");
         std::fs::File::create(&boot).unwrap();
         let mut config = Config {
@@ -70,6 +72,8 @@ impl Node {
             reserved_bytes: 0,
             hypervisor: HypervisorChoice::CloudHypervisor,
             cloud_hypervisor_bin: Some(fake_ch()),
+            // Without Landlock: the simulated VMM reads a file of the test that says how to misbehave.
+            confinement: ConfinementSwitches { landlock: false, ..ConfinementSwitches::default() },
             qemu_bin: None,
             kernel_path: boot.clone(),
             initrd_path: boot,

@@ -60,7 +60,9 @@ pub(crate) struct Node {
 impl Node {
     /// Everything but the daemon.
     pub(crate) fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("dp").tempdir().unwrap();
+        // VMMs are other users, and have to get through.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        let directory = tempfile::Builder::new().prefix("dp").permissions(open).tempdir().unwrap();
         File::create(directory.path().join("boot-file")).unwrap().write_all(b"kernel").unwrap();
         Self { directory, space: Netns::new(), child: None }
     }

@@ -84,6 +84,8 @@ pub(crate) enum StepError {
         #[source]
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Uid(#[from] dataplane_vmm::UidError),
     #[error("the plan did not come to rest within {MAX_STEPS} steps")]
     Endless,
 }
@@ -95,6 +97,7 @@ impl From<StepError> for CreateError {
             StepError::Link(error) => Self::Link(error),
             StepError::Store(error) => Self::Store(error),
             StepError::NoDriver(hypervisor) => Self::NoHypervisor(hypervisor),
+            StepError::Uid(error) => Self::Uid(error),
             StepError::NoSpace { free, reserved, .. } => Self::NoSpace { free, reserved },
             StepError::Orphans(_) | StepError::MemoryFile { .. } | StepError::Endless => Self::Unruly(chain(&error)),
         }
@@ -369,6 +372,7 @@ impl Actor {
             tracing::debug!(instance.id = %self.record.id, network.ip = %link.ip, "address released");
         }
         self.deps.links.release(&self.record.id);
+        self.deps.release_uid(self.record.uid);
         (self.leave)();
         self.tell_joined(Err(ActionError::NotFound(self.record.id.clone())));
         self.views.send_replace(None);

@@ -18,6 +18,8 @@ pub(crate) enum AgentEvent {
     Connected,
     /// The guest said something.
     Message(GuestMessage),
+    /// A guest that used to answer does not: the VMM is to be asked how it is.
+    Silent,
 }
 
 /// The actor's end. Dropping it ends the conversation.
@@ -39,13 +41,11 @@ impl AgentLink {
 
     /// The next thing the guest says; pending for ever once nothing can come any more. Cancel-safe.
     pub(crate) async fn next(&mut self) -> AgentEvent {
-        loop {
-            match self.link.next().await {
-                Some(LinkEvent::Connected) => return AgentEvent::Connected,
-                Some(LinkEvent::Message(message)) => return AgentEvent::Message(message),
-                Some(LinkEvent::Silent) => {}
-                None => std::future::pending().await,
-            }
+        match self.link.next().await {
+            Some(LinkEvent::Connected) => AgentEvent::Connected,
+            Some(LinkEvent::Message(message)) => AgentEvent::Message(message),
+            Some(LinkEvent::Silent) => AgentEvent::Silent,
+            None => std::future::pending().await,
         }
     }
 

@@ -43,6 +43,9 @@ pub enum CreateError {
     /// The network link.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// No user for its VMM is left.
+    #[error(transparent)]
+    Uid(#[from] dataplane_vmm::UidError),
     /// Less space is free than must stay free.
     #[error("{free} bytes are free, {reserved} must stay free")]
     NoSpace {
@@ -152,6 +155,14 @@ pub enum ActionError {
         /// What it cannot do.
         message: String,
     },
+    /// Something that was done to it earlier has not been finished by its guest.
+    #[error("instance {id}: {message}; try again")]
+    Unfinished {
+        /// The instance.
+        id: InstanceId,
+        /// What.
+        message: String,
+    },
     /// The disk is full, or would be.
     #[error("instance {id}: {message}")]
     NoSpace {
@@ -182,6 +193,15 @@ pub enum OpenError {
         /// What is held twice.
         #[source]
         source: LinkError,
+    },
+    /// A record names a user that another one holds, or that is nobody's.
+    #[error("record of instance {id}: {source}")]
+    Uid {
+        /// The instance.
+        id: InstanceId,
+        /// What is wrong with it.
+        #[source]
+        source: dataplane_vmm::UidError,
     },
     /// The record was written by a newer daemon.
     #[error("record {path:?} has version {version}; this daemon reads up to {known}")]

@@ -1,14 +1,15 @@
 //! The handle: a map from ids to actors. Nothing here waits while it holds the map.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use dataplane_store::{DRAFT_PREFIX, InstancePaths, Store};
 use dataplane_types::{Digest, InstanceId, Mib, WallClock};
-use dataplane_vmm::Vmm;
+use dataplane_vmm::{Confiner, UidPool, Vmm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -49,6 +50,10 @@ pub struct Deps {
     pub dns: GuestDns,
     /// Bytes that must stay free on the data directory's disk.
     pub reserved_bytes: u64,
+    /// How VMMs are confined.
+    pub confiner: Confiner,
+    /// The users that they run as.
+    pub uids: Mutex<UidPool>,
 }
 
 impl std::fmt::Debug for Deps {
@@ -153,8 +158,10 @@ impl Instances {
             actors: TaskTracker::new(),
         };
         let instances = Self(Arc::new(inner));
+        let records = instances.load()?;
+        instances.end_strangers(&records);
         let mut actors = Vec::new();
-        for (record, paths) in instances.load()? {
+        for (record, paths) in records {
             actors.push(instances.resume(record, paths).await?);
         }
         // Not before all are known: what the first ones have to do would hold up the rest.
@@ -162,6 +169,23 @@ impl Instances {
             instances.0.actors.spawn(actor.run(None));
         }
         Ok(instances)
+    }
+
+    /// Ends VMMs of ours, known by their cgroups, that no record has a place for. Those of a record are its actor's.
+    fn end_strangers(&self, records: &[(Record, InstancePaths)]) {
+        let deps = &self.0.deps;
+        let Some(groups) = deps.confiner.cgroups() else { return };
+        let runs = records.iter().map(|(record, _)| deps.store.layout().run(&record.uuid));
+        let names: BTreeSet<_> = runs.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect();
+        let is_ours = |name: &str| names.contains(OsStr::new(name));
+        let found =
+            groups.sweep().inspect_err(|error| tracing::warn!(error = %error, "look for cgroups without a record"));
+        for (name, pids) in found.unwrap_or_default().into_iter().filter(|(name, _)| !is_ours(name)) {
+            tracing::warn!(cgroup = name, ?pids, "ending VMMs that no record names");
+            if let Err(error) = groups.kill(&name) {
+                tracing::error!(cgroup = name, error = %error, "end them");
+            }
+        }
     }
 
     fn load(&self) -> Result<Vec<(Record, InstancePaths)>, OpenError> {
@@ -202,6 +226,10 @@ impl Instances {
             deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
         }
         let id = record.id.clone();
+        if let Some(uid) = record.uid {
+            let adopted = deps.uids.lock().unwrap_or_else(PoisonError::into_inner).adopt(uid);
+            adopted.map_err(|source| OpenError::Uid { id: id.clone(), source })?;
+        }
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
         let mut actor = self.new_actor(

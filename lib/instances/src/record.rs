@@ -36,6 +36,9 @@ pub struct Record {
     pub spec: Spec,
     /// What the instance must always run on.
     pub pins: Pins,
+    /// The user that its VMM runs as, held as long as this record exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// The operation in progress: durable before its first effect.
     pub op: Option<OpRecord>,
     /// The VMM process, from before it is spawned until it is known to be gone.
@@ -51,7 +54,7 @@ pub struct Record {
     /// The VMM generation that the restart or reboot in progress replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_from: Option<u64>,
-    /// The last trouble; cleared when the VM next runs.
+    /// The last trouble; cleared when the VM next runs, or is in standby as it was to be.
     pub last_error: Option<ErrorRecord>,
     /// How the program ended last time.
     pub exit_code: Option<i32>,

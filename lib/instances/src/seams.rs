@@ -116,11 +116,11 @@ pub trait Links: Send + Sync {
     /// Gives back what the instance holds.
     fn release(&self, id: &InstanceId);
 
-    /// Makes the link exist in the kernel; done already is a success.
+    /// Makes the link exist in the kernel, for a VMM that runs as `owner` to open; done already is a success.
     ///
     /// # Errors
     /// [`LinkError::Host`].
-    async fn ensure(&self, id: &InstanceId, link: &Link) -> Result<(), LinkError>;
+    async fn ensure(&self, id: &InstanceId, link: &Link, owner: u32) -> Result<(), LinkError>;
 
     /// Takes it out of the kernel; gone already is a success.
     ///

@@ -18,7 +18,9 @@ use dataplane_instances::{
 };
 use dataplane_store::{Disk, HostDisk, Layout, Store};
 use dataplane_types::{Digest, Gib, InstanceId, Labels, Link, Mac, Mib, SystemClock};
-use dataplane_vmm::{Capabilities, Hypervisor, Launch, Sizes, VmEvent, VmHandle, VmState, Vmm, VmmError, VmmProcess};
+use dataplane_vmm::{
+    Capabilities, Confiner, Hypervisor, Launch, Sizes, UidPool, VmEvent, VmHandle, VmState, Vmm, VmmError, VmmProcess,
+};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -197,7 +199,7 @@ impl Links for NoLinks {
         Ok(())
     }
     fn release(&self, _: &InstanceId) {}
-    async fn ensure(&self, _: &InstanceId, _: &Link) -> Result<(), LinkError> {
+    async fn ensure(&self, _: &InstanceId, _: &Link, _: u32) -> Result<(), LinkError> {
         Ok(())
     }
     async fn remove(&self, _: &Link) -> Result<(), LinkError> {
@@ -224,6 +226,8 @@ fn deps(store: &Store, vmms: Vec<Arc<dyn Vmm>>) -> Deps {
         limits: HostLimits { vcpus: 1, memory: Mib(1024) },
         dns: GuestDns { nameservers: Vec::new(), domain: "test".into() },
         reserved_bytes: 0,
+        confiner: Confiner::none(),
+        uids: Mutex::new(UidPool::new(0)),
     }
 }
 

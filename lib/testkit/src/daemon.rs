@@ -37,7 +37,9 @@ impl Daemon {
     /// # Errors
     /// When it ends instead; its log is in the message.
     pub fn start(binary: &Path, environment: &[(&str, &str)], check: Check) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("dp").tempdir()?;
+        // VMs run as users of their own, who must get to their files.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        let directory = tempfile::Builder::new().prefix("dp").permissions(open).tempdir()?;
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut daemon =
             Self { binary: binary.to_owned(), environment, directory, space: Netns::new(), child: None, check };

@@ -115,10 +115,7 @@ impl VmmError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::AgentNotListening | Self::Pending { .. }
-        )
+        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. } | Self::AgentNotListening | Self::Pending { .. })
     }
 
     /// Whether it failed because a file system is full.

@@ -110,6 +110,13 @@ impl Actor {
                 self.publish();
             }
             AgentEvent::Message(GuestMessage::Exited { status, reason }) => self.program_exited(status, reason),
+            // What the plan observes next says whether it is the VMM.
+            AgentEvent::Silent => {
+                tracing::warn!(instance.id = %self.record.id, "the guest's agent has stopped answering");
+                if let Some(live) = &mut self.vmm {
+                    live.agent_connected = false;
+                }
+            }
             AgentEvent::Message(GuestMessage::Hello { .. } | GuestMessage::Answer { .. }) => {}
         }
     }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use dataplane_store::StoreError;
 use dataplane_vmm::VmmError;
 
 use super::{Actor, StepError, chain};
@@ -13,16 +12,20 @@ use crate::{ActionError, DeleteError, ErrorRecord};
 /// How long a step that failed waits before it is tried again by itself.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// What trouble with a full disk is called.
+const NO_SPACE: &str = "no_space";
+
 impl StepError {
     fn code(&self) -> &'static str {
         match self {
             Self::Vmm(VmmError::Timeout { .. } | VmmError::Unreachable { .. }) => "vmm_unresponsive",
-            Self::Vmm(error) if error.no_space() => "no_space",
-            Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) | Self::Endless => "vmm_failed",
+            Self::Vmm(VmmError::Pending { .. }) => "busy",
+            Self::Vmm(error) if error.no_space() => NO_SPACE,
+            Self::Vmm(_) | Self::NoDriver(_) | Self::Orphans(_) | Self::Uid(_) | Self::Endless => "vmm_failed",
             Self::Link(_) => "network_failed",
-            Self::NoSpace { .. } => "no_space",
-            Self::Store(error) if error.is_disk_full() => "no_space",
-            Self::MemoryFile { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "no_space",
+            Self::NoSpace { .. } => NO_SPACE,
+            Self::Store(error) if error.is_disk_full() => NO_SPACE,
+            Self::MemoryFile { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => NO_SPACE,
             Self::Store(_) | Self::MemoryFile { .. } => "storage_failed",
         }
     }
@@ -85,7 +88,7 @@ impl Actor {
             }
             record.op = None;
             record.up &= !stays_down;
-            if cause.is_some() {
+            if cause.is_some() || stays_down {
                 record.last_error = cause;
             }
         })?;
@@ -97,11 +100,14 @@ impl Actor {
 
     fn answer_to(&self, error: &StepError) -> ActionError {
         let (id, message) = (self.record.id.clone(), chain(error));
-        match error {
-            StepError::Vmm(VmmError::Unsupported(_)) => ActionError::NotSupported { id, message },
-            StepError::Store(StoreError::Stopped) => ActionError::Failed(id, message),
-            error if error.code() == "no_space" => ActionError::NoSpace { id, message },
-            _ => ActionError::Failed(id, message),
+        if matches!(error, StepError::Vmm(VmmError::Unsupported(_))) {
+            ActionError::NotSupported { id, message }
+        } else if matches!(error, StepError::Vmm(VmmError::Pending { .. })) {
+            ActionError::Unfinished { id, message }
+        } else if error.code() == NO_SPACE {
+            ActionError::NoSpace { id, message }
+        } else {
+            ActionError::Failed(id, message)
         }
     }
 

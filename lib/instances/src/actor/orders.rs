@@ -13,6 +13,9 @@ use crate::admit::{Verdict, admit};
 use crate::record::OpKind;
 use crate::{ActionError, DeleteError, Record, View};
 
+/// The most labels that an instance can have, as the contract says.
+const MAX_LABELS: usize = 32;
+
 /// What a caller insists on before its instance is touched: judged by the actor, so that nothing comes between.
 pub type Precondition = Box<dyn FnOnce(&Record) -> bool + Send>;
 
@@ -115,10 +118,11 @@ impl Actor {
         let id = self.record.id.clone();
         match admit(self.record.op.as_ref().map(|op| op.kind), self.state(), kind, discard) {
             Verdict::Go => {
-                match kind {
-                    OpKind::Standby => self.check_standby()?,
-                    OpKind::Restore => self.check_restore()?,
-                    _ => {}
+                if kind == OpKind::Standby {
+                    self.check_standby()?;
+                }
+                if kind == OpKind::Restore {
+                    self.check_restore()?;
                 }
                 self.begin(kind).map_err(|error| ActionError::Failed(id, chain(&error)))?;
                 self.grace = grace;
@@ -144,6 +148,10 @@ impl Actor {
                 Some(value) => labels.insert(name.clone(), value.clone()),
                 None => labels.remove(name),
             };
+        }
+        if labels.len() > MAX_LABELS {
+            let message = format!("at most {MAX_LABELS} are allowed, {} would be there", labels.len());
+            return Err(ActionError::Impossible { field: "labels", message });
         }
         let name = patch.name.clone().unwrap_or_else(|| self.record.name.clone());
         let change = move |record: &mut Record| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dataplane_agent::{GuestConfig, GuestNetwork};
 use dataplane_store::InstancePaths;
-use dataplane_types::{InstanceId, Link, OperationId};
+use dataplane_types::{InstanceId, OperationId};
 use dataplane_vmm::{Capabilities, Purpose, Vmm};
 use std::sync::Arc;
 use tokio::task::block_in_place;
@@ -41,6 +41,7 @@ pub(crate) async fn prepare(
     let program = request.program(&lease)?;
     let network = &request.network;
     let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
+    let uid = deps.claim_uid().inspect_err(|_| deps.links.release(id))?;
     let operation = OperationId::generate();
     let now = deps.clock.now();
     let mut record = Record {
@@ -71,6 +72,7 @@ pub(crate) async fn prepare(
         name: request.name.clone(),
         labels: request.labels.clone(),
         request,
+        uid: Some(uid),
         pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
         op: Some(OpRecord {
             kind: OpKind::Create,
@@ -93,28 +95,35 @@ pub(crate) async fn prepare(
     // The intent to start the first VMM becomes durable with the instance itself.
     record.intend(Purpose::Boot, driver.version());
     let draft = deps.store.layout().instance_draft(&operation);
-    let link = record.spec.link.clone();
     // At the same time: each waits for the kernel. A TAP that no record names is swept at the next start.
-    let (committed, link_is_up) = tokio::join!(commit(deps, &record, &draft), ensure(deps, id, link.as_ref()));
+    let (committed, link_is_up) = tokio::join!(commit(deps, &record, &draft), ensure(deps, &record));
     if committed.is_err() {
-        if let Some(link) = &link
-            && let Err(error) = deps.links.remove(link).await
-        {
-            tracing::warn!(instance.id = %id, error = %error, "the TAP of a failed create stays until the next start");
-        }
-        deps.links.release(id);
-        if let Err(error) = block_in_place(|| deps.store.discard(draft.root())) {
-            tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
-        }
+        take_back(deps, &record, &draft).await;
     }
     let link = if link_is_up { SeenLink::Up } else { SeenLink::Unknown };
     committed.map(|paths| (Draft { record, paths, intended: true, link }, lease))
 }
 
+/// Lets go of all that a failed create had: what resists is taken away by the next start.
+async fn take_back(deps: &Deps, record: &Record, draft: &InstancePaths) {
+    let id = &record.id;
+    if let Some(link) = &record.spec.link
+        && let Err(error) = deps.links.remove(link).await
+    {
+        tracing::warn!(instance.id = %id, error = %error, "remove the TAP of a failed create");
+    }
+    deps.links.release(id);
+    deps.release_uid(record.uid);
+    if let Err(error) = block_in_place(|| deps.store.discard(draft.root())) {
+        tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
+    }
+}
+
 /// Whether the link is there. Why not is said when it is tried again, by the instance itself.
-async fn ensure(deps: &Deps, id: &InstanceId, link: Option<&Link>) -> bool {
-    match link {
-        Some(link) => deps.links.ensure(id, link).await.is_ok(),
+async fn ensure(deps: &Deps, record: &Record) -> bool {
+    let owner = deps.confiner.owner(record.uid);
+    match &record.spec.link {
+        Some(link) => deps.links.ensure(&record.id, link, owner).await.is_ok(),
         None => false,
     }
 }

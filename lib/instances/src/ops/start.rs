@@ -1,11 +1,12 @@
 //! From a record to a running VM: TAP, VMM process, VM, boot.
 
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 use dataplane_agent::{CONFIG_DISK_SERIAL, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_store::InstancePaths;
-use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, VmHandle, VmSpec, VmState, Vmm, VmmError};
+use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, UidError, VmHandle, VmSpec, VmState, Vmm, VmmError};
 
 use tokio::task::block_in_place;
 
@@ -23,8 +24,10 @@ fn launch(deps: &Deps, record: &Record, paths: &InstancePaths, purpose: Purpose,
     let layout = deps.store.layout();
     let disk = |serial: &str, path, readonly| DiskSpec { serial: serial.to_owned(), path, readonly };
     let booted = record.booted.unwrap_or_else(|| record.spec.to_boot());
+    let run_dir = layout.run(&record.uuid);
     Launch {
         purpose,
+        confinement: deps.confiner.confine(record.uid, run_name(&run_dir), vec![paths.root().to_owned()]),
         spec: VmSpec {
             uuid: record.uuid,
             boot: booted.boot,
@@ -41,15 +44,31 @@ fn launch(deps: &Deps, record: &Record, paths: &InstancePaths, purpose: Purpose,
             ],
             net: record.spec.link.as_ref().map(|link| NetSpec { tap: link.tap.clone(), mac: link.mac }),
         },
-        run_dir: layout.run(&record.uuid),
+        run_dir,
         serial_log: paths.serial_log(),
         vmm_log: paths.vmm_log(),
         events: paths.events(generation),
-        confinement: dataplane_vmm::Confinement::default(),
     }
 }
 
+/// The part of a runtime directory's path that is the instance's alone.
+fn run_name(run_dir: &Path) -> &str {
+    run_dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
 impl Deps {
+    /// A user for a VMM, in memory: durable once a record names it.
+    pub(crate) fn claim_uid(&self) -> Result<u32, UidError> {
+        self.uids.lock().unwrap_or_else(PoisonError::into_inner).claim()
+    }
+
+    /// Gives back what a record named.
+    pub(crate) fn release_uid(&self, uid: Option<u32>) {
+        if let Some(uid) = uid {
+            self.uids.lock().unwrap_or_else(PoisonError::into_inner).release(uid);
+        }
+    }
+
     /// The driver of a record's VMM.
     pub(crate) fn driver(&self, record: &Record) -> Result<&Arc<dyn Vmm>, StepError> {
         let hypervisor = record.spec.hypervisor;
@@ -60,16 +79,27 @@ impl Deps {
 impl Actor {
     pub(crate) async fn ensure_link(&mut self) -> Result<(), StepError> {
         if let Some(link) = &self.record.spec.link {
-            self.deps.links.ensure(&self.record.id, link).await?;
+            let owner = self.deps.confiner.owner(self.record.uid);
+            self.deps.links.ensure(&self.record.id, link, owner).await?;
         }
         self.link = SeenLink::Up;
         Ok(())
+    }
+
+    /// An instance of an earlier daemon has no user yet.
+    fn claim_uid(&mut self) -> Result<(), StepError> {
+        if self.record.uid.is_some() {
+            return Ok(());
+        }
+        let uid = self.deps.claim_uid()?;
+        self.update(|record| record.uid = Some(uid)).inspect_err(|_| self.deps.release_uid(Some(uid)))
     }
 
     /// Intent, then the process, then its identity: a crash in between leaves a process that [`orphans`] finds.
     pub(crate) async fn spawn(&mut self) -> Result<(), StepError> {
         let driver = Arc::clone(self.deps.driver(&self.record)?);
         let purpose = if self.snapshot { Purpose::Restore } else { Purpose::Boot };
+        self.claim_uid()?;
         if !std::mem::take(&mut self.intended) {
             let version = driver.version().to_owned();
             self.update(|record| record.intend(purpose, &version))?;

@@ -10,7 +10,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dataplane_instances::{
@@ -19,6 +19,7 @@ use dataplane_instances::{
 };
 use dataplane_store::{CrashDisk, Fuse, Image, Layout, Store};
 use dataplane_types::{Digest, Gib, InstanceId, Labels, Mib, SystemClock};
+use dataplane_vmm::{Confiner, UidPool};
 
 use world::{Disks, ModelVmm, World};
 
@@ -120,6 +121,8 @@ impl Bench {
             limits: HostLimits { vcpus: 4, memory: Mib(1024) },
             dns: GuestDns { nameservers: Vec::new(), domain: "test".into() },
             reserved_bytes: 0,
+            confiner: Confiner::none(),
+            uids: Mutex::new(UidPool::new(0)),
         };
         Instances::open(deps).await.unwrap()
     }

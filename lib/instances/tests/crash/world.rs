@@ -279,7 +279,7 @@ impl Links for World {
         Ok(())
     }
     fn release(&self, _: &InstanceId) {}
-    async fn ensure(&self, _: &InstanceId, link: &Link) -> Result<(), LinkError> {
+    async fn ensure(&self, _: &InstanceId, link: &Link, _: u32) -> Result<(), LinkError> {
         self.step("make the TAP").await;
         let mut host = self.host();
         host.taps.retain(|tap| *tap != link.tap);

@@ -11,7 +11,7 @@ use dataplane_agent::AGENT_VSOCK_PORT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Version;
 use super::api::{Api, Call};
@@ -25,6 +25,9 @@ const CREATE: Call = Call::put("vm.create", 5);
 const BOOT: Call = Call::put("vm.boot", 60);
 /// Draining a disk may take 30 s.
 const PAUSE: Call = Call::put("vm.pause", 40);
+/// How often a pause that gets stuck half way is asked for again, and when.
+const PAUSE_ATTEMPTS: u32 = 5;
+const PAUSE_RETRY: Duration = Duration::from_millis(200);
 const RESUME: Call = Call::put("vm.resume", 10);
 const DELETE: Call = Call::put("vm.delete", 10);
 const QUIT: Call = Call::put("vmm.shutdown", 10);
@@ -159,7 +162,22 @@ impl VmHandle for Handle {
     }
 
     async fn pause(&self) -> Result<(), VmmError> {
-        self.lead_to(PAUSE, State::Paused).await
+        let mut attempt = 1;
+        loop {
+            match self.lead_to(PAUSE, State::Paused).await {
+                // The VMM gives up where a processor does not react within a second, as while the guest handles one that
+                // comes or goes. It then still says that the VM runs, but some processors stand: only a pause that
+                // succeeds, and a resume, let them go on.
+                Err(VmmError::Refused { message, .. })
+                    if message.contains("Error signalling vCPUs") && attempt < PAUSE_ATTEMPTS =>
+                {
+                    tracing::debug!(attempt, message, "a pause got stuck half way");
+                    attempt += 1;
+                    sleep(PAUSE_RETRY).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn resume(&self) -> Result<(), VmmError> {

@@ -130,7 +130,9 @@ impl CommandLine {
         self.add("-machine", format!("{machine},usb=off,smbus=off,vmport=off{memory}"));
         let (accelerator, cpu) = match accelerator {
             Accelerator::Kvm => ("kvm", "host"),
-            // Without a bound the cache of translated code grows far beyond what a small guest needs.
+            // Without a bound the cache of translated code grows far beyond what a small guest needs. Threads of their own
+            // divide it among them, and QEMU aborts when a processor that is plugged in later finds no part left.
+            Accelerator::Tcg if spec.max.vcpus > spec.boot.vcpus => ("tcg,tb-size=32,thread=single", "max"),
             Accelerator::Tcg => ("tcg,tb-size=32,thread=multi", "max"),
         };
         self.add("-accel", accelerator);

@@ -36,6 +36,18 @@ fn sizes(path: PathBuf) -> (u64, u64) {
 }
 
 #[tokio::test]
+async fn a_pause_that_got_stuck_half_way_is_completed() {
+    let (bench, handle, directory) = counting().await;
+    bench.order("stall vm.pause");
+    handle.pause().await.unwrap();
+    assert_eq!(handle.state().await.unwrap(), VmState::Paused);
+    handle.snapshot(&directory).await.unwrap();
+    handle.resume().await.unwrap();
+    assert_eq!(handle.state().await.unwrap(), VmState::Running);
+    handle.quit().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_snapshot_has_the_real_ones_shape() {
     let (bench, handle, directory) = counting().await;
     handle.pause().await.unwrap();

@@ -5,7 +5,8 @@
 //!
 //! In the middle of `vm.snapshot` and `vm.restore`: `fail CALL` (an error), `die CALL` (SIGKILL). Of `vm.snapshot` only:
 //! `full CALL` (the disk is full: what is written is cut short, and the real VMM notices that for the memory alone),
-//! `truncate CALL` (the memory is cut short, unnoticed), `busy CALL` (memory is still being filled in).
+//! `truncate CALL` (the memory is cut short, unnoticed), `busy CALL` (memory is still being filled in). Of `vm.pause`:
+//! `stall CALL` (it gives up half way: the guest stands, and is said to run; asked again, it succeeds).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,14 +38,16 @@ pub(crate) enum Fault {
     Full,
     Truncate,
     Busy,
+    Stall,
 }
 
-const FAULTS: [(&str, Fault); 5] = [
+const FAULTS: [(&str, Fault); 6] = [
     ("fail", Fault::Fail),
     ("die", Fault::Die),
     ("full", Fault::Full),
     ("truncate", Fault::Truncate),
     ("busy", Fault::Busy),
+    ("stall", Fault::Stall),
 ];
 
 /// Ends this process as a crash would.

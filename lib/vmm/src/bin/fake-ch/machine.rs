@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Happening;
 use crate::config::VmConfig;
+use crate::control::Fault;
 use crate::disks;
 use crate::events::Events;
 use crate::guest::{Guest, Outcome, Report};
@@ -53,6 +54,8 @@ pub(crate) struct Machine {
     pub(crate) config: Option<VmConfig>,
     pub(crate) vm: Vm,
     pub(crate) processors: Processors,
+    /// A pause gave up half way: the guest stands, and the VM is said to run.
+    pub(crate) stalled: bool,
     /// Counts guests, so that the last words of one are not taken for the next one's.
     generation: u64,
 }
@@ -66,6 +69,7 @@ impl Machine {
             config: None,
             vm: Vm::None,
             processors: Processors::default(),
+            stalled: false,
             generation: 0,
         }
     }
@@ -83,7 +87,7 @@ impl Machine {
         let (state, built) = match &self.vm {
             Vm::None => ("Created", false),
             Vm::Half => ("Created", true),
-            Vm::Live(guest) if guest.is_paused() => ("Paused", true),
+            Vm::Live(guest) if guest.is_paused() && !self.stalled => ("Paused", true),
             Vm::Live(_) => ("Running", true),
         };
         Ok(config.info(state, built))
@@ -136,6 +140,7 @@ impl Machine {
 
     /// How the next guest tells what it does to its VMM.
     pub(crate) fn next_report(&mut self) -> Report {
+        self.stalled = false;
         self.generation += 1;
         let (generation, happenings) = (self.generation, self.happenings.clone());
         Arc::new(move |outcome| {
@@ -155,14 +160,22 @@ impl Machine {
         self.live().map(drop)
     }
 
-    pub(crate) fn pause(&mut self) -> Result<(), Refusal> {
+    pub(crate) fn pause(&mut self, fault: Option<Fault>) -> Result<(), Refusal> {
         let paused = self.live()?.is_paused();
         self.events.vm("pausing");
-        if paused {
+        if paused && !self.stalled {
             return Err(invalid_transition("pause", "Paused"));
         }
         self.live()?.pause();
         self.processors.pause();
+        self.stalled = fault == Some(Fault::Stall) && !self.stalled;
+        if self.stalled {
+            return Err(Refusal::chain(vec![
+                "Cannot pause VM".into(),
+                "Failed to pause migratable component".into(),
+                "Error signalling vCPUs: Timeout when waiting for signal to be acknowledged".into(),
+            ]));
+        }
         self.events.vm("paused");
         Ok(())
     }
@@ -170,7 +183,7 @@ impl Machine {
     pub(crate) fn resume(&mut self) -> Result<(), Refusal> {
         let paused = self.live()?.is_paused();
         self.events.vm("resuming");
-        if !paused {
+        if !paused || self.stalled {
             return Err(invalid_transition("resume", "Running"));
         }
         self.live()?.resume();

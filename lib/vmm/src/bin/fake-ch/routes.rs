@@ -73,14 +73,14 @@ impl Api {
                 let Some(body) = &request.body else { return Response::empty(400) };
                 answer_body(&mut machine, call, body, self.control.fault(call))
             }
-            Order::Behave => answer(&mut machine, call),
+            Order::Behave => answer(&mut machine, call, self.control.fault(call)),
             Order::Refuse => Response::json(500, &["Error from API", "Refused on demand"]),
             Order::Garbage => Response { status: 200, body: Some(b"what?".to_vec()), then: Then::Serve },
         }
     }
 }
 
-fn answer(machine: &mut Machine, call: &str) -> Response {
+fn answer(machine: &mut Machine, call: &str, fault: Option<Fault>) -> Response {
     let headline = match call {
         "vmm.ping" => return Response::json(200, &ping()),
         "vmm.shutdown" => {
@@ -112,7 +112,7 @@ fn answer(machine: &mut Machine, call: &str) -> Response {
     };
     let done = match call {
         "vm.boot" => machine.boot(),
-        "vm.pause" => machine.pause(),
+        "vm.pause" => machine.pause(fault),
         "vm.resume" => machine.resume(),
         "vm.shutdown" => machine.shutdown(),
         "vm.reboot" => machine.reboot(),

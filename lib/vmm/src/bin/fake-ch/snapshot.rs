@@ -74,7 +74,7 @@ pub(crate) fn write(directory: &Path, config: &VmConfig, memory: &Memory, fault:
             let full = io::Error::from_raw_os_error(nix::libc::ENOSPC);
             return Err(failed("Error writing sparse memory snapshot region", full));
         }
-        Some(Fault::Fail | Fault::Truncate | Fault::Busy) | None => {}
+        Some(Fault::Fail | Fault::Truncate | Fault::Busy | Fault::Stall) | None => {}
     }
     let written = sized.and_then(|()| memory.store(&file));
     written.map_err(|error| failed("Error writing sparse memory snapshot region", error))

@@ -15,7 +15,7 @@ const BLOCK: u64 = 2 << 20;
 impl Machine {
     /// Writes a paused VM into an existing directory.
     pub(crate) fn snapshot(&mut self, url: &str, fault: Option<Fault>) -> Result<(), Refusal> {
-        let paused = self.live()?.is_paused();
+        let paused = self.live()?.is_paused() && !self.stalled;
         if fault == Some(Fault::Busy) {
             return Err(Refusal::new(500, "VM on-demand memory restore is still in progress"));
         }
@@ -63,7 +63,7 @@ impl Machine {
         match fault {
             Some(Fault::Fail) => return Err(Refusal::new(500, "Failed on demand")),
             Some(Fault::Die) => die(),
-            Some(Fault::Full | Fault::Truncate | Fault::Busy) | None => {}
+            Some(Fault::Full | Fault::Truncate | Fault::Busy | Fault::Stall) | None => {}
         }
         config.resolve();
         let past = Past { memory, mark: loaded.mark };

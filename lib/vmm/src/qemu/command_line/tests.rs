@@ -116,6 +116,7 @@ fn a_machine_that_may_grow_has_room_behind_all_else() {
     launch.spec.now = Sizes { vcpus: 3, memory: Mib(100) };
     let (more, less) = differences(&launch);
     let expected = [
+        "accel tcg,tb-size=32,thread=single",
         "smp 2,sockets=1,cores=4,threads=1,maxcpus=4",
         "m size=64M,maxmem=320M",
         "append console=ttyS0 a,b no_timer_check swiotlb=noforce",
@@ -127,7 +128,12 @@ fn a_machine_that_may_grow_has_room_behind_all_else() {
         (more, less),
         (
             expected.map(str::to_owned).to_vec(),
-            vec!["smp 2".into(), "m 64M".into(), "append console=ttyS0 a,b no_timer_check".into()]
+            vec![
+                "accel tcg,tb-size=32,thread=multi".into(),
+                "smp 2".into(),
+                "m 64M".into(),
+                "append console=ttyS0 a,b no_timer_check".into()
+            ]
         )
     );
 }
