@@ -45,6 +45,8 @@ pub(crate) fn count(table: &mut Table) {
     let rest = [
         counted("pause", &|round| act("pause", round)),
         counted("resume", &|round| act("resume", round)),
+        counted("standby", &|round| act("standby", round)),
+        counted("restore", &|round| act("restore", round)),
         counted("stop", &|round| with_grace("stop", round)),
         counted("start", &|round| act("start", round)),
         counted("delete", &|round| {

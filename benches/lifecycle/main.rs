@@ -2,8 +2,10 @@
 //! one process on the raw API socket. Nothing here fails because a machine is slow; the table says what was measured
 //! and what is aimed at.
 //!
-//! `cargo bench -p dataplane-testkit --bench lifecycle [-- SECTION…]` with the sections create, sustained, calls, adopt; all by default.
-//! It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN` names; `TMPDIR` chooses the file system. Needs root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
+//! `cargo bench -p dataplane-testkit --bench lifecycle [-- SECTION…]` with the sections create, sustained, calls, adopt,
+//! standby; all by default. It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN` names, with
+//! the simulated VMM, or with the real one that `DATAPLANE_BENCH_VMM` names; `TMPDIR` chooses the file system. Needs
+//! root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking, its helpers too")]
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
@@ -14,14 +16,22 @@ mod create;
 mod machine;
 mod node;
 mod raw;
+mod standby;
 mod table;
 
 use crate::node::Node;
 use crate::table::Table;
 
 /// A part of the bench: its name, and what it does.
-const SECTIONS: [(&str, fn(&mut Table)); 4] =
-    [("create", create::latency), ("sustained", create::sustained), ("calls", calls::count), ("adopt", adopt::measure)];
+type Section = (&'static str, fn(&mut Table));
+
+const SECTIONS: [Section; 5] = [
+    ("create", create::latency),
+    ("sustained", create::sustained),
+    ("calls", calls::count),
+    ("adopt", adopt::measure),
+    ("standby", standby::measure),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::raw::config_of;
+
 /// The directory of the daemon and of the simulated VMM: `bin/` unless `DATAPLANE_BENCH_BIN` names another.
 const BIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bin");
 
@@ -19,8 +21,17 @@ fn binary(name: &str) -> PathBuf {
     path.canonicalize().unwrap_or_else(|error| panic!("{path:?}: {error}; try `make build`"))
 }
 
-pub(crate) fn fake_ch() -> PathBuf {
-    binary("fake-ch")
+/// The real VMM, where one is named: then guests are real too.
+fn real_vmm() -> Option<PathBuf> {
+    std::env::var_os("DATAPLANE_BENCH_VMM").map(PathBuf::from)
+}
+
+pub(crate) fn is_real() -> bool {
+    real_vmm().is_some()
+}
+
+pub(crate) fn vmm() -> PathBuf {
+    real_vmm().unwrap_or_else(|| binary("fake-ch"))
 }
 
 /// What a request asks of the daemon.
@@ -36,21 +47,27 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Self {
-        let fake = fake_ch();
-        // What stands for kernel and initramfs is only opened.
+        let vmm = vmm();
+        // What stands for kernel and initramfs of a simulated guest is only opened.
+        let boot = |name| if is_real() { binary(name) } else { PathBuf::from("/etc/os-release") };
+        let [kernel, initrd] = ["vmlinux", "initrd.img"].map(boot);
         let environment = [
             ("HYPERVISOR", "cloud-hypervisor"),
-            ("CLOUD_HYPERVISOR_BIN", fake.to_str().unwrap()),
-            ("KERNEL_PATH", "/etc/os-release"),
-            ("INITRD_PATH", "/etc/os-release"),
+            ("CLOUD_HYPERVISOR_BIN", vmm.to_str().unwrap()),
+            ("KERNEL_PATH", kernel.to_str().unwrap()),
+            ("INITRD_PATH", initrd.to_str().unwrap()),
             ("SUBNET_CIDR", "10.9.0.0/20"),
             ("SUBNET_GATEWAY", "10.9.0.1"),
         ];
         let daemon = Daemon::start(&binary("dataplane"), &environment, |_, _, _| Ok(())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let node = Self { client: daemon.client(), daemon, runtime };
-        let image = ImageBuilder::new("tiny:1").file("program", 0o755, b"#!").unwrap();
-        let image = image.config("Entrypoint", json!(["stay"])).config("Env", json!(["PATH=/bin"]));
+        let (image, program) = if is_real() {
+            (ImageBuilder::busybox("tiny:1").unwrap(), json!(["/bin/sleep", "1000000"]))
+        } else {
+            (ImageBuilder::new("tiny:1").file("program", 0o755, b"#!").unwrap(), json!(["stay"]))
+        };
+        let image = image.config("Entrypoint", program).config("Env", json!(["PATH=/bin"]));
         node.expect(201, node.client.post("/images/import", "application/x-tar", image.archive().unwrap()));
         node
     }
@@ -66,6 +83,19 @@ impl Node {
         let time = begin.elapsed();
         assert_eq!(answer.status, status, "{}: {:?}\n{}", answer.request, answer.body, self.daemon.log());
         (answer, time)
+    }
+
+    /// A running instance without network, and the VM configuration that the daemon gave to its VMM. The only one.
+    pub(crate) fn sample(&self, memory_mb: u64, extra: &Value) -> Value {
+        let mut body = wish("sample");
+        body["memory_mb"] = memory_mb.into();
+        body["network"] = json!({ "enabled": false });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        self.expect(201, self.client.post_json("/instances", &body));
+        self.expect(200, self.client.get("/instances/sample/wait?ready=true&timeout_seconds=60"));
+        let run = self.daemon.data().with_file_name("run");
+        let sockets = std::fs::read_dir(run).unwrap().flatten().map(|entry| entry.path().join("ch.sock"));
+        config_of(&sockets.into_iter().find(|path| path.exists()).unwrap())
     }
 
     pub(crate) fn create(&self, id: &str) -> (Answer, Duration) {

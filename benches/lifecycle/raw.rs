@@ -1,4 +1,5 @@
 //! The baseline: one process that does the VMM's steps on its raw API socket, with nothing else around them.
+#![expect(clippy::disallowed_methods, reason = "the baseline is what this product's own ways are compared with")]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -7,15 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::node::fake_ch;
+use crate::node;
 
 /// How often the socket is tried while the process starts.
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 /// How long a VMM may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The copy of the writable disk.
+const DISK: &str = "disk";
 
 /// A running VMM; ended when dropped.
 #[derive(Debug)]
@@ -40,15 +44,16 @@ pub(crate) fn config_of(socket: &Path) -> Value {
 }
 
 impl Prepared {
-    /// The same VM again, with disks of its own: the writable one thin and empty, the others the same.
+    /// The same VM again, with a copy of its writable disk; the others are shared.
     pub(crate) fn like(config: &Value) -> Self {
         let directory = tempfile::Builder::new().prefix("raw").tempdir().unwrap();
         let mut config = config.clone();
         for disk in config["disks"].as_array_mut().unwrap() {
-            let from = PathBuf::from(disk["path"].as_str().unwrap());
             if disk["readonly"] == false {
-                let own = directory.path().join("disk");
-                File::create(&own).unwrap().set_len(fs::metadata(from).unwrap().len()).unwrap();
+                let own = directory.path().join(DISK);
+                let from = disk["path"].as_str().unwrap();
+                let copied = Command::new("cp").args(["--sparse=always", from]).arg(&own).status().unwrap();
+                assert!(copied.success(), "cp");
                 disk["path"] = own.to_str().unwrap().into();
             }
         }
@@ -72,7 +77,7 @@ impl Prepared {
     fn spawn(&self) -> Vmm {
         let socket = self.path("api");
         let log = |name| File::create(self.path(name)).unwrap();
-        let child = Command::new(fake_ch())
+        let child = Command::new(node::vmm())
             .arg("--api-socket")
             .arg(format!("path={}", socket.display()))
             .arg("--event-monitor")
@@ -92,6 +97,56 @@ impl Prepared {
             std::thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+/// What the daemon does to a snapshot, by the same calls on the same files: what is in it is fsynced together with the
+/// disk, and one rename gives it its name, or takes it.
+impl Prepared {
+    /// `vm.pause`, `vm.snapshot`, commit, `vmm.shutdown`; and how long that took.
+    pub(crate) fn standby(&self, mut vmm: Vmm) -> Duration {
+        let begin = Instant::now();
+        sync(&self.path(DISK));
+        vmm.put("vm.pause", "");
+        let draft = self.path("snapshot.new");
+        fs::create_dir(&draft).unwrap();
+        vmm.put("vm.snapshot", &json!({ "destination_url": url(&draft) }).to_string());
+        File::create(draft.join("manifest.json")).unwrap().write_all(&[b' '; 1000]).unwrap();
+        fs::read_dir(&draft).unwrap().flatten().for_each(|file| sync(&file.path()));
+        sync(&self.path(DISK));
+        sync(&draft);
+        fs::rename(&draft, self.path("snapshot")).unwrap();
+        sync(self.directory.path());
+        vmm.put("vmm.shutdown", "");
+        vmm.child.wait().unwrap();
+        begin.elapsed()
+    }
+
+    /// Spawn, `vm.restore`, commit, `vm.resume`; and how long that took.
+    pub(crate) fn restore(&self) -> (Vmm, Duration) {
+        let begin = Instant::now();
+        for socket in ["api", "vsock"] {
+            let _missing = fs::remove_file(self.path(socket));
+        }
+        let mut vmm = self.spawn();
+        let (snapshot, spent) = (self.path("snapshot"), self.path("snapshot.spent"));
+        let order = json!({ "source_url": url(&snapshot), "memory_restore_mode": "Copy" });
+        vmm.put("vm.restore", &order.to_string());
+        sync(&snapshot);
+        fs::rename(&snapshot, &spent).unwrap();
+        sync(self.directory.path());
+        vmm.put("vm.resume", "");
+        let time = begin.elapsed();
+        fs::remove_dir_all(&spent).unwrap();
+        (vmm, time)
+    }
+}
+
+fn url(path: &Path) -> String {
+    format!("file://{}", path.display())
+}
+
+fn sync(path: &Path) {
+    File::open(path).unwrap().sync_all().unwrap();
 }
 
 impl Vmm {

@@ -12,7 +12,7 @@ use dataplane_network::NoBackend;
 use dataplane_testkit::http::{Answer, Client};
 use dataplane_testkit::image::ImageBuilder;
 use dataplane_types::AddressPlan;
-use dataplane_vmm::{ConfinementSwitches, CloudHypervisor, HypervisorChoice};
+use dataplane_vmm::{CloudHypervisor, ConfinementSwitches, HypervisorChoice};
 use serde_json::{Value, json};
 
 /// Generous: the machine may be busy with other tests.

@@ -151,4 +151,3 @@ async fn labels_that_add_up_to_too_many_are_refused() {
     assert_eq!((refused.status, refused.json()["details"][0]["field"].as_str()), (422, Some("labels")));
     assert_eq!(node.get("one").await["labels"].as_object().unwrap().len(), 32);
 }
-

@@ -8,3 +8,4 @@ mod guest;
 mod harness;
 mod lifecycle;
 mod network;
+mod standby;

@@ -42,16 +42,22 @@ type Senders = Arc<Mutex<HashMap<WatchDescriptor, watch::Sender<()>>>>;
 /// Tells readers that a file has grown.
 #[derive(Debug)]
 pub(crate) struct LogWatch {
-    watches: Watches,
+    /// `None` where the system has no inotify instance left (there are 128 for all of a user's programs).
+    watched: Option<(Watches, tokio::task::JoinHandle<()>)>,
     senders: Senders,
-    task: tokio::task::JoinHandle<()>,
 }
 
 impl LogWatch {
     pub(crate) fn new() -> io::Result<Self> {
-        let inotify = Inotify::init()?;
-        let watches = inotify.watches();
         let senders = Senders::default();
+        let inotify = match Inotify::init() {
+            Ok(inotify) => inotify,
+            Err(error) => {
+                tracing::warn!(error = %error, "logs cannot be watched and are looked at now and then");
+                return Ok(Self { watched: None, senders });
+            }
+        };
+        let watches = inotify.watches();
         let mut events = inotify.into_event_stream(vec![0; 4096])?;
         let (known, mut remover) = (Arc::clone(&senders), watches.clone());
         let task = tokio::spawn(async move {
@@ -62,19 +68,22 @@ impl LogWatch {
                 }
             }
         });
-        Ok(Self { watches, senders, task })
+        Ok(Self { watched: Some((watches, task)), senders })
     }
 
     fn subscribe(&self, path: &Path) -> io::Result<watch::Receiver<()>> {
+        let (watches, _) = self.watched.as_ref().ok_or_else(|| io::Error::other("no inotify instance is left"))?;
         let mut senders = self.senders.lock().expect("no code panics while it holds the senders");
-        let descriptor = self.watches.clone().add(path, WatchMask::MODIFY)?;
+        let descriptor = watches.clone().add(path, WatchMask::MODIFY)?;
         Ok(senders.entry(descriptor).or_insert_with(|| watch::channel(()).0).subscribe())
     }
 }
 
 impl Drop for LogWatch {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some((_, task)) = &self.watched {
+            task.abort();
+        }
     }
 }
 

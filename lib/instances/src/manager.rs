@@ -130,6 +130,13 @@ struct EntryEnds {
     done: watch::Sender<Option<CreateResult>>,
 }
 
+/// An instance that a record tells of, at start.
+struct Returning {
+    entry: Entry,
+    actor: Actor,
+    done: watch::Sender<Option<CreateResult>>,
+}
+
 #[derive(Debug)]
 struct Inner {
     deps: Arc<Deps>,
@@ -160,12 +167,13 @@ impl Instances {
         let instances = Self(Arc::new(inner));
         let records = instances.load()?;
         instances.end_strangers(&records);
-        let mut actors = Vec::new();
-        for (record, paths) in records {
-            actors.push(instances.resume(record, paths).await?);
-        }
+        let returning: Vec<_> =
+            records.into_iter().map(|(record, paths)| instances.expect(record, paths)).collect::<Result<_, _>>()?;
+        // Together: a VMM that hangs keeps nobody else waiting.
+        let adopted = returning.into_iter().map(|actor| instances.resume(actor));
+        let adopted = futures_util::future::try_join_all(adopted).await?;
         // Not before all are known: what the first ones have to do would hold up the rest.
-        for actor in actors {
+        for actor in adopted {
             instances.0.actors.spawn(actor.run(None));
         }
         Ok(instances)
@@ -220,7 +228,8 @@ impl Instances {
         Ok(records)
     }
 
-    async fn resume(&self, record: Record, paths: InstancePaths) -> Result<Actor, OpenError> {
+    /// Takes over what a record names, before anybody can claim it.
+    fn expect(&self, record: Record, paths: InstancePaths) -> Result<Returning, OpenError> {
         let deps = &self.0.deps;
         if let Some(link) = &record.spec.link {
             deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
@@ -232,12 +241,15 @@ impl Instances {
         }
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
-        let mut actor = self.new_actor(
-            Draft { record, paths, intended: false, link: SeenLink::Unknown },
-            number,
-            (deletes, orders),
-            views,
-        );
+        let draft = Draft { record, paths, intended: false, link: SeenLink::Unknown };
+        let actor = self.new_actor(draft, number, (deletes, orders), views);
+        Ok(Returning { entry, actor, done })
+    }
+
+    /// Adopts its VMM, when that lives; the actor is to be let go on.
+    async fn resume(&self, returning: Returning) -> Result<Actor, OpenError> {
+        let Returning { entry, mut actor, done } = returning;
+        let id = actor.record.id.clone();
         match actor.adopt().await {
             Ok(()) => {}
             // One that lives and cannot be taken up must not be forgotten: no later delete would end it.

@@ -123,7 +123,9 @@ pub trait VmHandle: Send + Sync + std::fmt::Debug {
     async fn restore(&self, directory: &Path) -> Result<(), VmmError>;
 
     /// Asks for other sizes, within the launch's `boot` and `max`. Success means that the VMM has agreed; the guest takes
-    /// what it is given, and gives what it is asked for, in its own time.
+    /// what it is given, and gives what it is asked for, in its own time. A snapshot is refused while it has yet
+    /// to give ([`VmmError::Pending`]), but a driver cannot know what it has taken: a virtual CPU that it has not noticed
+    /// by then it never will, so its agent is to be asked first.
     ///
     /// # Errors
     /// [`VmmError`].

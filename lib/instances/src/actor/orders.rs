@@ -116,6 +116,10 @@ impl Actor {
     /// Whether there is an operation to wait for.
     fn admit_action(&mut self, kind: OpKind, grace: Duration, discard: bool) -> Result<bool, ActionError> {
         let id = self.record.id.clone();
+        if let Some(op) = self.record.op.as_ref().filter(|_| self.progress.undo) {
+            // Those who asked for it know that it failed: nobody joins its undoing.
+            return Err(ActionError::Busy { id, kind: op.kind });
+        }
         match admit(self.record.op.as_ref().map(|op| op.kind), self.state(), kind, discard) {
             Verdict::Go => {
                 if kind == OpKind::Standby {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dataplane_agent::{GuestConfig, GuestNetwork};
 use dataplane_store::InstancePaths;
-use dataplane_types::{InstanceId, OperationId};
+use dataplane_types::{InstanceId, Link, OperationId};
 use dataplane_vmm::{Capabilities, Purpose, Vmm};
 use std::sync::Arc;
 use tokio::task::block_in_place;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::plan::SeenLink;
 use crate::record::{OpKind, OpRecord, Pins, RECORD_VERSION, Spec};
+use crate::request::Program;
 use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record, StandbyClass};
 
 /// A committed instance that has not been started.
@@ -42,58 +43,11 @@ pub(crate) async fn prepare(
     let network = &request.network;
     let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
     let uid = deps.claim_uid().inspect_err(|_| deps.links.release(id))?;
-    let operation = OperationId::generate();
-    let now = deps.clock.now();
-    let mut record = Record {
-        version: RECORD_VERSION,
-        uuid: Uuid::now_v7(),
-        id: id.clone(),
-        generation: 1,
-        spec: Spec {
-            image: lease.id.clone(),
-            image_digest: lease.digest,
-            image_filesystem: lease.filesystem.clone(),
-            hypervisor: driver.hypervisor(),
-            hypervisor_version: driver.version().to_owned(),
-            memory: request.memory,
-            memory_max: request.memory_max.unwrap_or(request.memory),
-            vcpus: request.vcpus,
-            max_vcpus: request.max_vcpus.unwrap_or(request.vcpus),
-            disk: request.disk,
-            argv: program.argv,
-            entrypoint_len: program.entrypoint_len,
-            env: program.env,
-            working_dir: program.working_dir,
-            user: program.user,
-            stop_signal: program.stop_signal,
-            hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
-            link,
-        },
-        name: request.name.clone(),
-        labels: request.labels.clone(),
-        request,
-        uid: Some(uid),
-        pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
-        op: Some(OpRecord {
-            kind: OpKind::Create,
-            id: operation.clone(),
-            since: now,
-            from_paused: false,
-            target: None,
-        }),
-        vmm: None,
-        vmm_generation: 0,
-        booted: None,
-        up: true,
-        restart_from: None,
-        last_error: None,
-        exit_code: None,
-        created_at: now,
-        started_at: None,
-        stopped_at: None,
-    };
+    let spec = resolve(id, &request, driver.as_ref(), (&lease, program), link);
+    let mut record = new_record(deps, id, request, spec, uid);
     // The intent to start the first VMM becomes durable with the instance itself.
     record.intend(Purpose::Boot, driver.version());
+    let operation = record.op.as_ref().map_or_else(OperationId::generate, |op| op.id.clone());
     let draft = deps.store.layout().instance_draft(&operation);
     // At the same time: each waits for the kernel. A TAP that no record names is swept at the next start.
     let (committed, link_is_up) = tokio::join!(commit(deps, &record, &draft), ensure(deps, &record));
@@ -125,6 +79,65 @@ async fn ensure(deps: &Deps, record: &Record) -> bool {
     match &record.spec.link {
         Some(link) => deps.links.ensure(&record.id, link, owner).await.is_ok(),
         None => false,
+    }
+}
+
+/// The request with everything filled in.
+fn resolve(
+    id: &InstanceId,
+    request: &CreateRequest,
+    driver: &dyn Vmm,
+    (lease, program): (&ImageLease, Program),
+    link: Option<Link>,
+) -> Spec {
+    Spec {
+        image: lease.id.clone(),
+        image_digest: lease.digest,
+        image_filesystem: lease.filesystem.clone(),
+        hypervisor: driver.hypervisor(),
+        hypervisor_version: driver.version().to_owned(),
+        memory: request.memory,
+        memory_max: request.memory_max.unwrap_or(request.memory),
+        vcpus: request.vcpus,
+        max_vcpus: request.max_vcpus.unwrap_or(request.vcpus),
+        disk: request.disk,
+        argv: program.argv,
+        entrypoint_len: program.entrypoint_len,
+        env: program.env,
+        working_dir: program.working_dir,
+        user: program.user,
+        stop_signal: program.stop_signal,
+        hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
+        link,
+    }
+}
+
+/// The record of an instance that is being created.
+fn new_record(deps: &Deps, id: &InstanceId, request: CreateRequest, spec: Spec, uid: u32) -> Record {
+    let now = deps.clock.now();
+    let create = OpKind::Create;
+    Record {
+        version: RECORD_VERSION,
+        uuid: Uuid::now_v7(),
+        id: id.clone(),
+        generation: 1,
+        spec,
+        name: request.name.clone(),
+        labels: request.labels.clone(),
+        request,
+        uid: Some(uid),
+        pins: Pins { kernel: deps.boot.kernel, initramfs: deps.boot.initramfs },
+        op: Some(OpRecord { kind: create, id: OperationId::generate(), since: now, from_paused: false, target: None }),
+        vmm: None,
+        vmm_generation: 0,
+        booted: None,
+        up: true,
+        restart_from: None,
+        last_error: None,
+        exit_code: None,
+        created_at: now,
+        started_at: None,
+        stopped_at: None,
     }
 }
 

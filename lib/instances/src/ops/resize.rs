@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use dataplane_agent::Ask;
+use dataplane_agent::{Answer, Ask};
 use dataplane_vmm::Sizes;
+use tokio::time::Instant;
 
 use crate::actor::{Actor, Patch, StepError};
 use crate::admit::{Verdict, admit};
 use crate::{ActionError, InstanceState, OpKind};
 
 /// How long a guest may take to put new virtual CPUs to use. When it does not, they are there all the same.
-const ONLINE_PATIENCE: Duration = Duration::from_secs(5);
+const ONLINE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the first pause before asking again is; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Actor {
     /// The sizes that a patch wants, where they are others than now and possible; nothing has changed yet.
@@ -61,12 +64,33 @@ impl Actor {
         if let (Some(target), Some(live)) = (target, &self.vmm) {
             live.handle.resize(target).await?;
             if target.vcpus > self.record.spec.vcpus && live.agent_connected {
-                let online = live.agent.ask(Ask::OnlineCpus, ONLINE_PATIENCE);
-                if let Some(Err(error)) = self.unless_deleted_or(online).await {
-                    tracing::warn!(instance.id = %self.record.id, error = %error, "the guest did not take its new virtual CPUs");
-                }
+                self.take_into_use(target.vcpus).await;
             }
         }
         self.done()
+    }
+
+    /// Has the guest take its new virtual CPUs into use: asked again until it has seen them all, which nothing tells.
+    async fn take_into_use(&mut self, wanted: u32) {
+        let until = Instant::now() + ONLINE_PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Some(live) = &self.vmm else { return };
+            let asked = live.agent.ask(Ask::OnlineCpus, until.saturating_duration_since(Instant::now()));
+            let why = match self.unless_deleted_or(asked).await {
+                None => return,
+                Some(Ok(Answer::Sizes { vcpus, .. })) if vcpus >= wanted => return,
+                Some(Ok(answer)) => format!("{answer:?}"),
+                Some(Err(error)) => error.to_string(),
+            };
+            if Instant::now() + pause >= until {
+                tracing::warn!(instance.id = %self.record.id, wanted, why, "the guest did not take its new virtual CPUs");
+                return;
+            }
+            if self.unless_deleted_or(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            pause *= 2;
+        }
     }
 }

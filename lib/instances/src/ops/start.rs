@@ -221,7 +221,7 @@ impl Actor {
             && let Some(handle) = driver.adopt(&launch, process).await?
         {
             let mut live = LiveVmm::new(&self.record.id, handle);
-            live.state = VmState::Running;
+            live.state = live.handle.state().await.unwrap_or(VmState::Running);
             self.vmm = Some(live);
             self.link = SeenLink::Up;
             tracing::info!(instance.id = %self.record.id, vmm.pid = process.pid, "adopted a living VMM");
