@@ -3,8 +3,9 @@
 //! and what is aimed at.
 //!
 //! `cargo bench -p dataplane-testkit --bench lifecycle [-- SECTION…]` with the sections create, sustained, calls, adopt,
-//! standby; all by default.
-//! It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN` names; `TMPDIR` chooses the file system. Needs root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
+//! standby; all by default. It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN` names, with
+//! the simulated VMM, or with the real one that `DATAPLANE_BENCH_VMM` names; `TMPDIR` chooses the file system. Needs
+//! root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking, its helpers too")]
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]

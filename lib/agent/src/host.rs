@@ -7,11 +7,14 @@
 mod link;
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -249,13 +252,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
             if self.noise > MAX_NOISE {
                 return Err(AgentError::Noise);
             }
-            let mut bytes = [0; READ_BYTES];
-            // Cancel-safe: a dropped read has taken nothing, and nothing is awaited between the read and the push.
-            let count = self.stream.read(&mut bytes).await.map_err(closed_or_io)?;
-            let read = bytes.get(..count).filter(|read| !read.is_empty()).ok_or(AgentError::Closed)?;
-            self.noise += count;
-            self.decoder.push(read);
+            self.read().await?;
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AgentClient<S> {
+    /// Cancel-safe: a dropped read has taken nothing, and nothing is awaited between the read and the push.
+    async fn read(&mut self) -> Result<(), AgentError> {
+        let Self { stream, decoder, noise, .. } = self;
+        poll_fn(|context| {
+            // On the stack of the poll: in the future it would be held for every guest that has nothing to say.
+            let mut bytes = [0; READ_BYTES];
+            let mut bytes = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut bytes)).map_err(closed_or_io)?;
+            if bytes.filled().is_empty() {
+                return Poll::Ready(Err(AgentError::Closed));
+            }
+            *noise += bytes.filled().len();
+            decoder.push(bytes.filled());
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) struct Actor {
     pub(crate) snapshot: bool,
     pub(crate) leavings: Leavings,
     pub(crate) progress: Progress,
+    /// The record says already that the next VMM is to be started.
+    pub(crate) intended: bool,
     pub(crate) hopeless: bool,
     /// Why the operation in progress is being undone.
     pub(crate) cause: Option<ErrorRecord>,

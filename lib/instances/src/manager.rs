@@ -1,6 +1,7 @@
 //! The handle: a map from ids to actors. Nothing here waits while it holds the map.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -169,7 +170,12 @@ impl Instances {
         let returning: Vec<_> =
             records.into_iter().map(|(record, paths)| instances.expect(record, paths)).collect::<Result<_, _>>()?;
         // Together: a VMM that hangs keeps nobody else waiting.
-        futures_util::future::try_join_all(returning.into_iter().map(|actor| instances.resume(actor))).await?;
+        let adopted = returning.into_iter().map(|actor| instances.resume(actor));
+        let adopted = futures_util::future::try_join_all(adopted).await?;
+        // Not before all are known: what the first ones have to do would hold up the rest.
+        for actor in adopted {
+            instances.0.actors.spawn(actor.run(None));
+        }
         Ok(instances)
     }
 
@@ -177,8 +183,9 @@ impl Instances {
     fn end_strangers(&self, records: &[(Record, InstancePaths)]) {
         let deps = &self.0.deps;
         let Some(groups) = deps.confiner.cgroups() else { return };
-        let names: Vec<_> = records.iter().map(|(record, _)| deps.store.layout().run(&record.uuid)).collect();
-        let is_ours = |name: &str| names.iter().any(|path| path.file_name().is_some_and(|own| own == name));
+        let runs = records.iter().map(|(record, _)| deps.store.layout().run(&record.uuid));
+        let names: BTreeSet<_> = runs.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect();
+        let is_ours = |name: &str| names.contains(OsStr::new(name));
         let found =
             groups.sweep().inspect_err(|error| tracing::warn!(error = %error, "look for cgroups without a record"));
         for (name, pids) in found.unwrap_or_default().into_iter().filter(|(name, _)| !is_ours(name)) {
@@ -234,12 +241,13 @@ impl Instances {
         }
         let (entry, ends) = self.entry(record.request.clone());
         let EntryEnds { number, deletes, orders, views, done } = ends;
-        let actor = self.new_actor(Draft { record, paths }, number, (deletes, orders), views);
+        let draft = Draft { record, paths, intended: false, link: SeenLink::Unknown };
+        let actor = self.new_actor(draft, number, (deletes, orders), views);
         Ok(Returning { entry, actor, done })
     }
 
-    /// Adopts its VMM, when that lives, and lets the actor go on.
-    async fn resume(&self, returning: Returning) -> Result<(), OpenError> {
+    /// Adopts its VMM, when that lives; the actor is to be let go on.
+    async fn resume(&self, returning: Returning) -> Result<Actor, OpenError> {
         let Returning { entry, mut actor, done } = returning;
         let id = actor.record.id.clone();
         match actor.adopt().await {
@@ -254,8 +262,7 @@ impl Instances {
         actor.publish();
         done.send_replace(entry.view.borrow().clone().map(Ok));
         self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
-        self.0.actors.spawn(actor.run(None));
-        Ok(())
+        Ok(actor)
     }
 
     /// Creates and starts an instance. An identical request for an id that exists is answered with what is there, and
@@ -356,10 +363,11 @@ impl Instances {
             paths: draft.paths,
             record: draft.record,
             vmm: None,
-            link: SeenLink::Unknown,
+            link: draft.link,
             snapshot: false,
             leavings: Leavings::None,
             progress: Progress::default(),
+            intended: draft.intended,
             hopeless: false,
             cause: None,
             clock_is_stale: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use dataplane_types::{Digest, Gib, ImageId, InstanceId, Labels, Link, Mib, OperationId};
-use dataplane_vmm::{Hypervisor, Sizes, VmmProcess};
+use dataplane_vmm::{Hypervisor, Purpose, Sizes, VmmProcess};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -233,6 +233,16 @@ impl Spec {
 }
 
 impl Record {
+    /// That a VMM is to be started, under the next number.
+    pub(crate) fn intend(&mut self, purpose: Purpose, version: &str) {
+        self.vmm_generation += 1;
+        self.vmm = Some(VmmRecord { generation: self.vmm_generation, process: None });
+        if purpose == Purpose::Boot {
+            self.booted = Some(self.spec.to_boot());
+            version.clone_into(&mut self.spec.hypervisor_version);
+        }
+    }
+
     /// Brings a record of an older version to the present one.
     pub(crate) fn upgrade(mut self) -> Self {
         if self.version == 1 {

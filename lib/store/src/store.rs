@@ -113,12 +113,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], also for a record of more than 4 MiB; the old record is then untouched.
     pub fn replace<T: Serialize>(&self, path: &Path, record: &T) -> Result<(), StoreError> {
-        let bytes =
-            serde_json::to_vec_pretty(record).map_err(|source| StoreError::Parse { path: path.to_owned(), source })?;
-        if bytes.len() as u64 > MAX_RECORD_BYTES {
-            let source = io::Error::new(io::ErrorKind::InvalidData, format!("larger than {MAX_RECORD_BYTES} bytes"));
-            return Err(StoreError::Io { act: "write", path: path.to_owned(), source });
-        }
+        let bytes = encode(path, record)?;
         self.replace_bytes(path, &bytes)
     }
 
@@ -147,6 +142,24 @@ impl Store {
     pub fn sync(&self, path: &Path) -> Result<(), StoreError> {
         self.check()?;
         self.synced(path, self.disk.sync(path))
+    }
+
+    /// Writes a record into a thing that does not exist yet, without making it durable: [`Store::commit_new`] does, for
+    /// what is named to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], also for a record of more than 4 MiB and for a name that is taken.
+    pub fn draft<T: Serialize>(&self, path: &Path, record: &T) -> Result<(), StoreError> {
+        self.draft_bytes(path, &encode(path, record)?)
+    }
+
+    /// The same with a small file.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], also for a name that is taken.
+    pub fn draft_bytes(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check()?;
+        io_at("write", path, self.disk.write_temp(path, bytes))
     }
 
     /// Makes a file or directory that is already complete under a temporary name durable and gives it its name: the
@@ -279,6 +292,16 @@ impl Store {
         }
         io_at("fsync", path, result)
     }
+}
+
+fn encode<T: Serialize>(path: &Path, record: &T) -> Result<Vec<u8>, StoreError> {
+    let bytes =
+        serde_json::to_vec_pretty(record).map_err(|source| StoreError::Parse { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > MAX_RECORD_BYTES {
+        let source = io::Error::new(io::ErrorKind::InvalidData, format!("larger than {MAX_RECORD_BYTES} bytes"));
+        return Err(StoreError::Io { act: "write", path: path.to_owned(), source });
+    }
+    Ok(bytes)
 }
 
 fn io_at<T>(act: &'static str, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {

@@ -12,18 +12,20 @@ mod standby;
 mod wire;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::de::IgnoredAny;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use self::api::Api;
 use self::handle::{Handle, PING};
 use self::wire::Sockets;
+use crate::changes::Changes;
 use crate::host::HostFacts;
 use crate::process::{self, Jail, Log, Needs, Program, Starting, Watched};
 use crate::{Capabilities, Hypervisor, Launch, VmHandle, Vmm, VmmError, VmmProcess};
@@ -38,8 +40,8 @@ type Version = (u32, u32);
 const OVERHEAD_MIB: u64 = 128;
 /// How long a new process may take to answer.
 const START_GRACE: Duration = Duration::from_secs(10);
-const FIRST_RETRY: Duration = Duration::from_millis(2);
-const LAST_RETRY: Duration = Duration::from_millis(50);
+/// How often it is asked where nothing tells that its socket has appeared, or what told came too early.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The driver: a binary whose version is known and good.
 #[derive(Debug)]
@@ -73,8 +75,10 @@ impl CloudHypervisor {
         Ok(Self { binary, version, number, hardware_virtualization })
     }
 
-    fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<Watched, VmmError> {
+    /// The process, and the changes of the directory in which its socket will appear.
+    fn start(&self, launch: &Launch, vmm_log: &Log) -> Result<(Watched, io::Result<Changes>), VmmError> {
         process::make_run_dir_fresh(launch)?;
+        let appearing = Changes::of(&launch.run_dir);
         let mut socket = OsString::from("path=");
         socket.push(Sockets::below(&launch.run_dir).api);
         // By descriptor, as all logs: the VMM may not look into the directory where they are.
@@ -85,7 +89,7 @@ impl CloudHypervisor {
             files: &[],
             overhead_mib: OVERHEAD_MIB,
         };
-        process::spawn(Program {
+        let process = process::spawn(Program {
             binary: self.binary.clone(),
             arguments: vec![
                 "--api-socket".into(),
@@ -98,7 +102,8 @@ impl CloudHypervisor {
             stderr: vmm_log.file()?,
             inherit: vec![events.into()],
             jail: Jail::prepare(launch, &needs)?,
-        })
+        })?;
+        Ok((process, appearing))
     }
 }
 
@@ -118,32 +123,34 @@ impl Vmm for CloudHypervisor {
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
         let vmm_log = Log::open(&launch.vmm_log)?;
-        let process = self.start(launch, &vmm_log)?;
+        let (process, appearing) = self.start(launch, &vmm_log)?;
         let starting = Starting::new(process.clone());
-        answers(&process, &launch.run_dir, &vmm_log).await?;
+        let api = Api::new(Sockets::below(&launch.run_dir).api, &process);
+        answers(&process, &api, appearing, &vmm_log).await?;
         starting.keep();
-        Ok(Arc::new(Handle::new(launch, self.number, process)))
+        Ok(Arc::new(Handle::new(launch, self.number, process, api)))
     }
 
     async fn adopt(&self, launch: &Launch, process: &VmmProcess) -> Result<Option<Arc<dyn VmHandle>>, VmmError> {
         let Some(process) = process::adopt(process, launch.confinement.cgroup.clone())? else { return Ok(None) };
         let launch = process::as_running(launch, process.process())?;
-        Ok(Some(Arc::new(Handle::new(&launch, self.number, process))))
+        let api = Api::new(Sockets::below(&launch.run_dir).api, &process);
+        Ok(Some(Arc::new(Handle::new(&launch, self.number, process, api))))
     }
 }
 
-/// Waits until a new process answers on its socket.
-async fn answers(process: &Watched, run_dir: &Path, vmm_log: &Log) -> Result<(), VmmError> {
-    let api = Api::new(Sockets::below(run_dir).api, process);
+/// Waits until a new process answers on its socket. It is asked whenever something changes in the directory of the
+/// socket: that is made, begins to listen, and then has its mode changed.
+async fn answers(process: &Watched, api: &Api, appearing: io::Result<Changes>, vmm_log: &Log) -> Result<(), VmmError> {
     let end = Instant::now() + START_GRACE;
-    let mut pause = FIRST_RETRY;
+    let ended = || {
+        let reason = process.ended().map(|reason| reason.to_string());
+        VmmError::EndedAtStart { status: reason.unwrap_or_default(), message: vmm_log.quote() }
+    };
     loop {
         let error = tokio::select! {
             biased;
-            reason = process.exited() => {
-                let (status, message) = (reason.to_string(), vmm_log.quote());
-                return Err(VmmError::EndedAtStart { status, message });
-            }
+            _ = process.exited() => return Err(ended()),
             // Dropping a ping half way is harmless: it changes nothing.
             ping = api.read::<IgnoredAny>(PING) => match ping {
                 Ok(Ok(_)) => return Ok(()),
@@ -151,11 +158,25 @@ async fn answers(process: &Watched, run_dir: &Path, vmm_log: &Log) -> Result<(),
                 Err(error) => error,
             },
         };
-        if Instant::now() >= end {
+        let now = Instant::now();
+        if now >= end {
             return Err(error);
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LAST_RETRY);
+        // All are cancel-safe: what is to change is looked at anew in any case.
+        tokio::select! {
+            biased;
+            _ = process.exited() => return Err(ended()),
+            () = changed(&appearing) => {}
+            () = sleep_until(now + ASK_AGAIN) => {}
+        }
+    }
+}
+
+/// The next change; never where changes cannot be seen.
+async fn changed(changes: &io::Result<Changes>) {
+    match changes {
+        Ok(changes) => changes.next().await,
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -9,19 +9,18 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use inotify::{Inotify, WatchMask};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::VmEvent;
+use crate::changes::Changes;
 use crate::process::Watched;
 
 /// Events that wait for a slow receiver; what does not fit waits in the file.
 const WAITING_EVENTS: usize = 64;
 /// The largest document; what is larger is no event.
 const MAX_DOCUMENT: usize = 1 << 20;
-/// How often the file is looked at where the system has no inotify instance left.
+/// How often the file is looked at where the system has no inotify watch left.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Turns a VMM's documents into events.
@@ -38,7 +37,7 @@ pub(crate) trait Fold: Send + 'static {
 pub(crate) fn follow(path: &Path, process: Watched, mut fold: impl Fold) -> mpsc::Receiver<VmEvent> {
     let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
     // The watch comes before the first read: what is written in between is then seen twice, not never.
-    let changes = watch(path);
+    let changes = Changes::of(path);
     let mut log = EventLog::open(path);
     let missed = log.read_missed(&mut fold);
     tokio::spawn(async move {
@@ -52,12 +51,6 @@ pub(crate) fn follow(path: &Path, process: Watched, mut fold: impl Fold) -> mpsc
         send_all(&sender, vec![VmEvent::Exited(reason)]).await;
     });
     receiver
-}
-
-fn watch(path: &Path) -> io::Result<Inotify> {
-    let inotify = Inotify::init()?;
-    inotify.watches().add(path, WatchMask::MODIFY)?;
-    Ok(inotify)
 }
 
 /// Nobody may be listening any longer: the events are then of no interest, but were folded all the same.
@@ -120,16 +113,15 @@ impl EventLog {
         }
     }
 
-    async fn follow(&mut self, changes: io::Result<Inotify>, fold: &mut impl Fold, sender: &mpsc::Sender<VmEvent>) {
+    async fn follow(&mut self, changes: io::Result<Changes>, fold: &mut impl Fold, sender: &mpsc::Sender<VmEvent>) {
         if self.file.is_none() {
             return;
         }
-        match changes.and_then(|inotify| inotify.into_event_stream([0; 1024])) {
-            Ok(mut changes) => {
-                while changes.next().await.is_some_and(|change| change.is_ok()) {
-                    send_all(sender, self.read(fold)).await;
-                }
-            }
+        match changes {
+            Ok(changes) => loop {
+                changes.next().await;
+                send_all(sender, self.read(fold)).await;
+            },
             Err(error) => {
                 let path = &self.path;
                 tracing::warn!(?path, error = &error as &dyn std::error::Error, "events are polled, not awaited");

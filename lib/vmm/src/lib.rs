@@ -5,6 +5,7 @@
 //! flag in [`Capabilities`], never a method that fails at random. This crate knows no records, images or network
 //! devices beyond a TAP's name.
 
+mod changes;
 mod cloud_hypervisor;
 mod confinement;
 mod error;

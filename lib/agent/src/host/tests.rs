@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 
 use super::*;
 use crate::frame::MAX_PAYLOAD;

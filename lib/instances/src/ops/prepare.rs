@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use dataplane_agent::{GuestConfig, GuestNetwork};
 use dataplane_store::InstancePaths;
 use dataplane_types::{InstanceId, Link, OperationId};
-use dataplane_vmm::{Capabilities, Vmm};
+use dataplane_vmm::{Capabilities, Purpose, Vmm};
 use std::sync::Arc;
 use tokio::task::block_in_place;
 use uuid::Uuid;
 
+use crate::plan::SeenLink;
 use crate::record::{OpKind, OpRecord, Pins, RECORD_VERSION, Spec};
 use crate::request::Program;
 use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record, StandbyClass};
@@ -19,6 +20,10 @@ use crate::{CreateError, CreateRequest, Deps, ImageLease, LinkError, Record, Sta
 pub(crate) struct Draft {
     pub(crate) record: Record,
     pub(crate) paths: InstancePaths,
+    /// Whether the record says already that its next VMM is to be started.
+    pub(crate) intended: bool,
+    /// What is known of its link.
+    pub(crate) link: SeenLink,
 }
 
 /// Makes the instance exist, or nothing. The image stays lent until the caller has shown the instance to those who ask
@@ -39,18 +44,42 @@ pub(crate) async fn prepare(
     let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
     let uid = deps.claim_uid().inspect_err(|_| deps.links.release(id))?;
     let spec = resolve(id, &request, driver.as_ref(), (&lease, program), link);
-    let record = new_record(deps, id, request, spec, uid);
+    let mut record = new_record(deps, id, request, spec, uid);
+    // The intent to start the first VMM becomes durable with the instance itself.
+    record.intend(Purpose::Boot, driver.version());
     let operation = record.op.as_ref().map_or_else(OperationId::generate, |op| op.id.clone());
     let draft = deps.store.layout().instance_draft(&operation);
-    let committed = commit(deps, &record, &draft).await;
+    // At the same time: each waits for the kernel. A TAP that no record names is swept at the next start.
+    let (committed, link_is_up) = tokio::join!(commit(deps, &record, &draft), ensure(deps, &record));
     if committed.is_err() {
-        deps.links.release(id);
-        deps.release_uid(Some(uid));
-        if let Err(error) = block_in_place(|| deps.store.discard(draft.root())) {
-            tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
-        }
+        take_back(deps, &record, &draft).await;
     }
-    committed.map(|paths| (Draft { record, paths }, lease))
+    let link = if link_is_up { SeenLink::Up } else { SeenLink::Unknown };
+    committed.map(|paths| (Draft { record, paths, intended: true, link }, lease))
+}
+
+/// Lets go of all that a failed create had: what resists is taken away by the next start.
+async fn take_back(deps: &Deps, record: &Record, draft: &InstancePaths) {
+    let id = &record.id;
+    if let Some(link) = &record.spec.link
+        && let Err(error) = deps.links.remove(link).await
+    {
+        tracing::warn!(instance.id = %id, error = %error, "remove the TAP of a failed create");
+    }
+    deps.links.release(id);
+    deps.release_uid(record.uid);
+    if let Err(error) = block_in_place(|| deps.store.discard(draft.root())) {
+        tracing::error!(instance.id = %id, error = %error, "discard the draft of a failed create");
+    }
+}
+
+/// Whether the link is there. Why not is said when it is tried again, by the instance itself.
+async fn ensure(deps: &Deps, record: &Record) -> bool {
+    let owner = deps.confiner.owner(record.uid);
+    match &record.spec.link {
+        Some(link) => deps.links.ensure(&record.id, link, owner).await.is_ok(),
+        None => false,
+    }
 }
 
 /// The request with everything filled in.
@@ -122,14 +151,16 @@ async fn commit(deps: &Deps, record: &Record, draft: &InstancePaths) -> Result<I
     })?;
     let writable = draft.writable_disk();
     deps.disks.make_writable(&writable, record.spec.disk, record.uuid).await?;
-    block_in_place(|| {
-        store.replace_bytes(&draft.config_disk(), &config)?;
-        store.replace_bytes(&draft.serial_log(), b"")?;
-        store.replace(&draft.record(), record)
-    })?;
     let paths = store.layout().instance(&record.id);
-    let contents: [PathBuf; 2] = [writable, draft.logs()];
-    block_in_place(|| store.commit_new(draft.root(), paths.root(), &contents))?;
+    block_in_place(|| {
+        store.draft_bytes(&draft.config_disk(), &config)?;
+        // Only so that there is one to read: the VMM makes it anew when a crash takes it.
+        store.draft_bytes(&draft.serial_log(), b"")?;
+        store.draft(&draft.record(), record)?;
+        // Together and at once: each fsync on its own would wait for the disk's journal anew.
+        let contents: [PathBuf; 3] = [writable, draft.config_disk(), draft.record()];
+        store.commit_new(draft.root(), paths.root(), &contents)
+    })?;
     Ok(paths)
 }
 

@@ -103,7 +103,7 @@ impl Actor {
             return Ok(());
         }
         let manifest = self.manifest()?;
-        block_in_place(|| self.deps.store.replace(&draft.join(MANIFEST), &manifest))?;
+        block_in_place(|| self.deps.store.draft(&draft.join(MANIFEST), &manifest))?;
         self.leavings = Leavings::Draft;
         Ok(())
     }

@@ -98,18 +98,13 @@ impl Actor {
     /// Intent, then the process, then its identity: a crash in between leaves a process that [`orphans`] finds.
     pub(crate) async fn spawn(&mut self) -> Result<(), StepError> {
         let driver = Arc::clone(self.deps.driver(&self.record)?);
-        let generation = self.record.vmm_generation + 1;
         let purpose = if self.snapshot { Purpose::Restore } else { Purpose::Boot };
-        let version = driver.version().to_owned();
         self.claim_uid()?;
-        self.update(|record| {
-            record.vmm_generation = generation;
-            record.vmm = Some(VmmRecord { generation, process: None });
-            if purpose == Purpose::Boot {
-                record.booted = Some(record.spec.to_boot());
-                record.spec.hypervisor_version = version;
-            }
-        })?;
+        if !std::mem::take(&mut self.intended) {
+            let version = driver.version().to_owned();
+            self.update(|record| record.intend(purpose, &version))?;
+        }
+        let generation = self.record.vmm_generation;
         if purpose == Purpose::Boot {
             self.make_memory_file()?;
         }

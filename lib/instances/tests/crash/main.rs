@@ -136,7 +136,10 @@ impl Bench {
         let fuse = Fuse::endless();
         self.disk = Arc::new(CrashDisk::new(&self.data, fuse.clone()).unwrap());
         self.world = self.world.again(fuse);
-        self.world.end_orphans(&named(&self.layout));
+        let record = record(&self.layout);
+        let pid = record["vmm"]["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        self.world.end_orphans(pid.as_slice());
+        self.world.sweep_taps(record["spec"]["link"]["tap"].as_str());
     }
 
     fn left(&self) -> Vec<PathBuf> {
@@ -148,11 +151,10 @@ impl Bench {
     }
 }
 
-/// The processes that records name.
-fn named(layout: &Layout) -> Vec<u32> {
+/// The record as it is on disk; null when there is none.
+fn record(layout: &Layout) -> serde_json::Value {
     let record = std::fs::read(layout.instance(&id()).record()).unwrap_or_default();
-    let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-    record["vmm"]["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).into_iter().collect()
+    serde_json::from_slice(&record).unwrap_or_default()
 }
 
 async fn act(instances: &Instances, kind: OpKind, class: StandbyClass) -> Result<(), String> {

@@ -69,6 +69,11 @@ impl World {
         self.host().processes.retain(|pid, _| named.contains(pid));
     }
 
+    /// Removes the TAPs that no record names, as every start of the daemon does.
+    pub(crate) fn sweep_taps(&self, named: Option<&str>) {
+        self.host().taps.retain(|tap| Some(tap.as_str()) == named);
+    }
+
     pub(crate) fn processes(&self) -> usize {
         self.host().processes.len()
     }

@@ -1,4 +1,4 @@
-//! The API socket: HTTP/1.1 with GET and PUT only, one kept connection, one request at a time.
+//! The API socket: HTTP/1.1 with GET and PUT only, one connection, kept for a while, one request at a time.
 //!
 //! Invariant: a task owns the connection, so a caller that goes away can neither cut a request in two nor mix two
 //! answers up. The VMM executes strictly one call after the other: an answer that is late says nothing about its life.
@@ -22,6 +22,8 @@ use crate::{VmmError, VmmProcess};
 
 /// Calls that wait for the one that runs.
 const WAITING_CALLS: usize = 16;
+/// How long a connection is kept for the next call.
+const IDLE: Duration = Duration::from_secs(10);
 /// The largest answer; `vm.info` of a large VM is some 50 KiB.
 const MAX_ANSWER: usize = 4 << 20;
 /// How much of an error message is kept, in characters.
@@ -139,7 +141,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, mut waiting: mpsc::Receiver<Exchange>) {
-        while let Some(Exchange { call, body, answer }) = waiting.recv().await {
+        while let Some(Exchange { call, body, answer }) = self.next(&mut waiting).await {
             let outcome = match timeout(call.deadline, self.exchange(call, body.unwrap_or_default())).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(VmmError::Timeout { call: call.name, seconds: call.deadline.as_secs() }),
@@ -151,6 +153,18 @@ impl Connection {
             // The caller may be gone; the call was made all the same.
             let _gone = answer.send(outcome);
         }
+    }
+
+    /// The next call. A connection that nobody has needed for a while is closed: of many VMs most are never asked.
+    async fn next(&mut self, waiting: &mut mpsc::Receiver<Exchange>) -> Option<Exchange> {
+        if self.sender.is_some() {
+            // Cancel-safe: a channel receive.
+            match timeout(IDLE, waiting.recv()).await {
+                Ok(next) => return next,
+                Err(_) => self.sender = None,
+            }
+        }
+        waiting.recv().await
     }
 
     async fn exchange(&mut self, call: Call, body: Bytes) -> Result<Answer, VmmError> {

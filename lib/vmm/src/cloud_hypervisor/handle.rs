@@ -53,9 +53,8 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(launch: &Launch, version: Version, process: Watched) -> Self {
+    pub(super) fn new(launch: &Launch, version: Version, process: Watched, api: Api) -> Self {
         let sockets = Sockets::below(&launch.run_dir);
-        let api = Api::new(sockets.api.clone(), &process);
         let seen = Arc::new(Seen::default());
         let events = event_log::follow(&launch.events, process.clone(), Events::new(Arc::clone(&seen)));
         let events = Mutex::new(Some(events));
