@@ -114,6 +114,7 @@ struct NodeRecord {
 pub struct App {
     server: Server,
     instances: Instances,
+    confiner: Confiner,
     _lock: DirectoryLock,
 }
 
@@ -128,6 +129,9 @@ impl App {
     pub async fn stop(self) {
         self.server.stop().await;
         self.instances.stop(STOP_PATIENCE).await;
+        if let Some(groups) = self.confiner.cgroups() {
+            groups.retire();
+        }
         tracing::info!("stopped; virtual machines go on");
     }
 }
@@ -177,11 +181,17 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     sweep(&network, &instances).await;
     let in_use = |digest: &_| instances.user_of_image(digest).is_some();
     images.collect(in_use).await?;
-    let checks = Checks { vmms: backends.vmms, network, store, reserved_bytes: config.reserved_bytes, confiner };
+    let checks = Checks {
+        vmms: backends.vmms,
+        network,
+        store,
+        reserved_bytes: config.reserved_bytes,
+        confiner: confiner.clone(),
+    };
     let service = Dataplane::new(images, instances.clone(), checks);
     let server = server::serve(&config, service).await?;
     tracing::info!(address = %server.address(), socket = %config.socket_path.display(), data = %config.data_dir.display(), "serving");
-    Ok(App { server, instances, _lock: lock })
+    Ok(App { server, instances, confiner, _lock: lock })
 }
 
 fn open_data_directory(store: &Store) -> Result<(DirectoryLock, NodeRecord), StartError> {
