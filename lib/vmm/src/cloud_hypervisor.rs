@@ -118,7 +118,8 @@ impl Vmm for CloudHypervisor {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_virtualization: self.hardware_virtualization, memory_file: true, resize: true }
+        let hardware_virtualization = self.hardware_virtualization;
+        Capabilities { hardware_virtualization, memory_file: true, resize: true, vcpu_unplug: true }
     }
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {

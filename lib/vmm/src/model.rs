@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub memory_file: bool,
     /// Virtual CPUs and memory can change while the VM runs.
     pub resize: bool,
+    /// Virtual CPUs that were added can be taken back while the VM runs.
+    pub vcpu_unplug: bool,
 }
 
 /// What can change while a VM runs.

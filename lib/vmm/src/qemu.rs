@@ -110,7 +110,8 @@ impl Vmm for Qemu {
 
     fn capabilities(&self) -> Capabilities {
         let hardware_virtualization = self.accelerator == Accelerator::Kvm;
-        Capabilities { hardware_virtualization, memory_file: true, resize: true }
+        let vcpu_unplug = hardware_virtualization;
+        Capabilities { hardware_virtualization, memory_file: true, resize: true, vcpu_unplug }
     }
 
     async fn spawn(&self, launch: &Launch) -> Result<Arc<dyn VmHandle>, VmmError> {
