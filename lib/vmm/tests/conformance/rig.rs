@@ -127,10 +127,15 @@ impl Rig {
 
     /// Starts a VMM of the next generation that waits for a snapshot.
     pub(crate) async fn spawn_for_restore(&mut self) -> Arc<dyn VmHandle> {
+        let spawned = self.try_spawn_for_restore().await;
+        spawned.unwrap_or_else(|error| panic!("spawn: {error:?}\n{}", self.story()))
+    }
+
+    pub(crate) async fn try_spawn_for_restore(&mut self) -> Result<Arc<dyn VmHandle>, VmmError> {
         let generation = self.processes.lock().unwrap().len() + 1;
         self.launch.purpose = Purpose::Restore;
         self.launch.events = self.path(&format!("events.{generation}.json"));
-        self.spawn().await
+        self.try_spawn().await
     }
 
     /// Takes up the process of a handle that is gone.
