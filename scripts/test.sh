@@ -120,16 +120,21 @@ in_nested_host() {
 # One suite inside an emulated host. An emulator in an emulator stalls now and then: what fails is tried once more in a
 # fresh one, and what passes only then is named.
 nested() {
-	local name=$1 suite=$2 binary log ended good bad skips failures=()
+	local name=$1 suite=$2 binary log ended good bad skips failures=() passed_over=()
 	echo "== tier 4: $name, in an emulated host"
 	binary=$(cargo nextest list --workspace --list-type binaries-only --message-format json -E "binary(=$suite)" 2>/dev/null |
 		jq -r --arg suite "$suite" '[."rust-binaries"[] | select(."binary-name" == $suite)][0]."binary-path"')
+	if [ "$suite" = vm ]; then
+		# Shared memory in a file costs an emulator in an emulator minutes; the conformance suite has the class.
+		passed_over=(--skip an_instant_guest_goes_on)
+		echo 'skipped: standby::an_instant_guest_goes_on_where_it_stopped: takes too long in an emulated host'
+	fi
 	log=$(mktemp)
-	in_nested_host "$log" "$binary"
+	in_nested_host "$log" "$binary" "${passed_over[@]}"
 	ended=$?
 	sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\{0,1\}/skipped: \1: /p' "$log"
 	number() { grep -a '^test result:' "$log" | tail -n 1 | sed -n "s/.* \([0-9]*\) $1;.*/\1/p" | grep . || echo 0; }
-	good=$(number passed) bad=$(number failed) skips=$(number ignored)
+	good=$(number passed) bad=$(number failed) skips=$(($(number ignored) + ${#passed_over[@]} / 2))
 	# The last list of failures is the one of names alone.
 	mapfile -t failures < <(tr -d '\r' <"$log" | awk '/^failures:/ { n = 0 } /^    [a-z0-9_:]+$/ { names[n++] = $1 } END { for (i = 0; i < n; i++) print names[i] }')
 	if [ "$bad" != 0 ] && [ "${#failures[@]}" = "$bad" ] && [ "$bad" -le 5 ]; then

@@ -220,7 +220,7 @@ impl Actor {
     }
 
     /// What there is, and why the VMM does not say what it is doing, when it does not.
-    async fn observe(&mut self) -> (Seen, Option<VmmError>) {
+    pub(crate) async fn observe(&mut self) -> (Seen, Option<VmmError>) {
         let asked = match &self.vmm {
             Some(live) => Some(live.handle.state().await),
             None => None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dataplane_agent::{ExitStatus, GuestMessage, HostMessage};
-use dataplane_vmm::{VmEvent, VmState};
+use dataplane_vmm::VmEvent;
 use tokio::time::Instant;
 
 use super::{Actor, chain};
@@ -20,10 +20,8 @@ impl Actor {
     pub(crate) fn vmm_event(&mut self, event: VmEvent) {
         let id = self.record.id.clone();
         match event {
-            VmEvent::Shutdown => {
-                tracing::info!(instance.id = %id, "the guest has shut down");
-                self.seen_state(VmState::Shutdown);
-            }
+            // It may be of an earlier boot in the same VMM: only the VMM says what is now, and is asked next.
+            VmEvent::Shutdown => tracing::info!(instance.id = %id, "the guest has shut down"),
             VmEvent::Reset => self.reset(),
             VmEvent::Panicked => {
                 self.hopeless = true;

@@ -58,10 +58,13 @@ impl Actor {
                     }
                 }
                 event = next_event(&mut live.events) => {
-                    let reset = event == VmEvent::Reset;
+                    let (reset, ended) = (event == VmEvent::Reset, event == VmEvent::Shutdown);
                     self.vmm_event(event);
                     if reset {
                         return Ok(());
+                    }
+                    if ended {
+                        self.observe().await;
                     }
                 }
                 event = live.agent.next() => {

@@ -25,7 +25,7 @@ use crate::guests::{Kit, Program};
 pub(crate) const SIZES: Sizes = Sizes { vcpus: 1, memory: Mib(128) };
 
 /// How long anything may take: a real guest under software emulation on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 /// A VM under test.
