@@ -176,7 +176,8 @@ impl Agent {
                 // What a host said before it hung up still counts.
                 let conversation = link.get_or_insert_with(Conversation::default);
                 let (orders, alive) = exchange(port, conversation, &self.facts);
-                if !alive || !connected {
+                // Asked again: a host that came in between has been answered, and must not be forgotten.
+                if !alive || (!connected && !has_host(port.as_fd())) {
                     *link = None;
                 }
                 orders
