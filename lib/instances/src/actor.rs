@@ -162,9 +162,6 @@ impl Actor {
                     return;
                 }
                 Ok(Outcome::Rest) => {
-                    if self.starts_anew() {
-                        continue;
-                    }
                     self.publish();
                     let view = self.views.borrow().clone();
                     if let Some(view) = view {
@@ -173,7 +170,8 @@ impl Actor {
                         }
                         self.tell_joined(Ok(view));
                     }
-                    if !self.wait().await {
+                    // After the answers: what is started anew has been created, or done to, as was asked.
+                    if !self.starts_anew() && !self.wait().await {
                         return;
                     }
                 }
@@ -300,6 +298,7 @@ impl Actor {
         if let Err(error) = self.begin(OpKind::Delete) {
             tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "the delete could not be recorded and goes on without");
             self.record.op = Some(self.operation(OpKind::Delete));
+            self.progress = Progress::default();
             self.publish();
         }
     }

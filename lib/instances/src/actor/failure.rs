@@ -78,8 +78,11 @@ impl Actor {
         Ok(())
     }
 
-    /// The operation is over: done, or undone.
+    /// The operation is over: done, or undone. A delete that came while a step waited takes its place and goes on.
     pub(crate) fn done(&mut self) -> Result<(), StepError> {
+        if self.deleting() {
+            return Ok(());
+        }
         let cause = self.cause.clone();
         let stays_down = self.snapshot;
         self.update(|record| {
