@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::frame::{Decoder, FrameError, encode};
 use crate::message::{ASK_VERSION, Answer, Ask, GuestMessage, HostMessage, PROTOCOL_VERSION};
 
-pub use link::{AskError, Link, LinkEvent};
+pub use link::{AskError, Asker, Link, LinkEvent};
 
 /// How many bytes without meaning a guest may send in one conversation: several times what a virtio-serial port can
 /// hold back from an earlier client.

@@ -4,6 +4,7 @@
 //! VMM, a word of the guest's agent, or a delete. Deletes have a lane of their own and are looked at between any two
 //! steps, so that a delete wins over whatever is in progress.
 
+mod clock;
 mod events;
 mod failure;
 mod orders;
@@ -25,6 +26,8 @@ use crate::record::{OpKind, OpRecord};
 use crate::view::state_of;
 use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, InstanceState, Record, View};
 
+pub(crate) use clock::CLOCK_PATIENCE;
+use clock::GuestClock;
 pub use orders::{Action, Patch, Precondition};
 pub(crate) use orders::{ActionReply, DeleteMail, Order, OrderMail};
 pub(crate) use restarts::Restarts;
@@ -40,6 +43,7 @@ pub(crate) struct LiveVmm {
     pub(crate) events: Option<mpsc::Receiver<VmEvent>>,
     pub(crate) agent: AgentLink,
     pub(crate) agent_connected: bool,
+    pub(crate) clock: GuestClock,
     pub(crate) state: VmState,
     pub(crate) unresponsive: bool,
 }
@@ -48,7 +52,8 @@ impl LiveVmm {
     pub(crate) fn new(id: &InstanceId, handle: Arc<dyn VmHandle>) -> Self {
         let events = handle.events();
         let agent = AgentLink::start(id.clone(), Arc::clone(&handle));
-        Self { handle, events, agent, agent_connected: false, state: VmState::Empty, unresponsive: false }
+        let (agent_connected, clock) = (false, GuestClock::default());
+        Self { handle, events, agent, agent_connected, clock, state: VmState::Empty, unresponsive: false }
     }
 }
 
@@ -126,8 +131,6 @@ pub(crate) struct Actor {
     pub(crate) hopeless: bool,
     /// Why the operation in progress is being undone.
     pub(crate) cause: Option<ErrorRecord>,
-    /// The guest's clock has stood still, or may have.
-    pub(crate) clock_is_stale: bool,
     pub(crate) restarts: Restarts,
     pub(crate) ready: bool,
     pub(crate) init_ms: Option<u64>,

@@ -8,6 +8,7 @@ use dataplane_agent::host::{AskError, Link, LinkEvent};
 use dataplane_agent::{Answer, Ask, GuestMessage, HostMessage};
 use dataplane_types::InstanceId;
 use dataplane_vmm::VmHandle;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -61,7 +62,16 @@ impl AgentLink {
         ask: Ask,
         patience: Duration,
     ) -> impl Future<Output = Result<Answer, AskError>> + Send + use<> {
-        self.link.ask(ask, patience)
+        self.link.asker().ask(ask, patience)
+    }
+
+    /// The same as a function of its own, for whoever asks more than once.
+    pub(crate) fn asker(
+        &self,
+        patience: Duration,
+    ) -> impl Fn(Ask) -> BoxFuture<'static, Result<Answer, AskError>> + Send + use<> {
+        let asker = self.link.asker();
+        move |ask| asker.ask(ask, patience).boxed()
     }
 }
 

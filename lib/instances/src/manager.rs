@@ -370,7 +370,6 @@ impl Instances {
             intended: draft.intended,
             hopeless: false,
             cause: None,
-            clock_is_stale: false,
             restarts: Restarts::default(),
             ready: false,
             init_ms: None,

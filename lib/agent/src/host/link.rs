@@ -79,7 +79,7 @@ pub enum AskError {
 #[derive(Debug)]
 pub struct Link {
     events: mpsc::Receiver<LinkEvent>,
-    present: Present,
+    asker: Asker,
 }
 
 /// The conversation of this moment, if one stands.
@@ -111,7 +111,7 @@ impl Link {
     {
         let (sender, events) = mpsc::channel(QUEUE);
         let present = Present::default();
-        (Self { events, present: Arc::clone(&present) }, converse(dial, sender, present))
+        (Self { events, asker: Asker(Arc::clone(&present)) }, converse(dial, sender, present))
     }
 
     /// The next thing that happens; `None` when nothing can happen any more. Cancel-safe.
@@ -122,9 +122,21 @@ impl Link {
     /// Says something in the present conversation. Lost when there is none, or when it breaks: the caller repeats on
     /// [`LinkEvent::Connected`].
     pub fn say(&self, message: HostMessage) {
-        let _ = self.put(Word::Say(message), 0);
+        let _ = self.asker.put(Word::Say(message), 0);
     }
 
+    /// Who may ask without holding the link.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+}
+
+/// A hold on a link's conversations for asking in them. Keeps none of them up.
+#[derive(Debug, Clone)]
+pub struct Asker(Present);
+
+impl Asker {
     /// Asks something in the present conversation: at once, whether or not the future is awaited. Dropping that gives
     /// up the answer.
     ///
@@ -146,7 +158,7 @@ impl Link {
     }
 
     fn put(&self, word: Word, least_version: u32) -> Result<(), AskError> {
-        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = present.as_ref().ok_or(AskError::NotConnected)?;
         if standing.guest_version < least_version {
             return Err(AskError::TooOld(standing.guest_version));

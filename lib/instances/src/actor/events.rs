@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dataplane_agent::{ExitStatus, GuestMessage, HostMessage};
-use dataplane_vmm::VmEvent;
+use dataplane_vmm::{VmEvent, VmState};
 use tokio::time::Instant;
 
 use super::{Actor, chain};
@@ -110,9 +110,10 @@ impl Actor {
             AgentEvent::Message(GuestMessage::Exited { status, reason }) => self.program_exited(status, reason),
             // What the plan observes next says whether it is the VMM.
             AgentEvent::Silent => {
-                tracing::warn!(instance.id = %self.record.id, "the guest's agent has stopped answering");
-                if let Some(live) = &mut self.vmm {
-                    live.agent_connected = false;
+                let Some(live) = &mut self.vmm else { return };
+                live.agent_connected = false;
+                if live.state != VmState::Paused {
+                    tracing::warn!(instance.id = %self.record.id, "the guest's agent has stopped answering");
                 }
             }
             AgentEvent::Message(GuestMessage::Hello { .. } | GuestMessage::Answer { .. }) => {}

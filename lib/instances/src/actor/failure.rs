@@ -7,7 +7,7 @@ use dataplane_vmm::VmmError;
 
 use super::{Actor, StepError, chain};
 use crate::record::OpKind;
-use crate::{ActionError, DeleteError, ErrorRecord};
+use crate::{ActionError, DeleteError, ErrorRecord, InstanceState};
 
 /// How long a step that failed waits before it is tried again by itself.
 const RETRY: Duration = Duration::from_secs(5);
@@ -83,6 +83,7 @@ impl Actor {
         if self.deleting() {
             return Ok(());
         }
+        self.tell_if_missed();
         let cause = self.cause.clone();
         let stays_down = self.snapshot;
         self.update(|record| {
@@ -99,6 +100,20 @@ impl Actor {
         self.progress.undo = false;
         self.cause = None;
         Ok(())
+    }
+
+    /// A guest that ended before it could be paused or let go on is neither, and its clients are not told that it is.
+    fn tell_if_missed(&mut self) {
+        let (kind, state) = (self.kind(), self.state());
+        let missed = match kind {
+            Some(OpKind::Pause) => state != InstanceState::Paused,
+            Some(OpKind::Resume) => state != InstanceState::Running,
+            Some(_) | None => false,
+        };
+        if let Some(wanted) = kind.filter(|_| missed) {
+            let id = self.record.id.clone();
+            self.tell_joined(Err(ActionError::InvalidState { id, state, wanted }));
+        }
     }
 
     fn answer_to(&self, error: &StepError) -> ActionError {

@@ -17,7 +17,7 @@ impl Actor {
         let Some(live) = &self.vmm else { return Ok(()) };
         let asking = |kind| matches!(kind, OpKind::Stop | OpKind::Reboot | OpKind::Delete);
         let resumed = live.handle.resume().await;
-        self.clock_is_stale = true;
+        live.clock.stood_still();
         if live.agent_connected {
             self.set_clock();
         }

@@ -1,18 +1,12 @@
 //! Back from standby. The snapshot is loaded into a paused VM, then loses its name, durably, and only then may the VM
 //! go on: from its first write on, the snapshot is stale.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use dataplane_agent::Ask;
 use tokio::task::block_in_place;
 
 use super::standby::Manifest;
 use crate::ActionError;
-use crate::actor::{Actor, StepError, chain};
+use crate::actor::{Actor, CLOCK_PATIENCE, StepError, chain};
 use crate::plan::Leavings;
-
-/// How long a guest may take to set its clock.
-const CLOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Actor {
     /// Refuses a snapshot that was taken on something else than what is here, before anything is begun.
@@ -93,24 +87,10 @@ impl Actor {
     }
 
     /// Tells a guest that has stood still what time it is, and gives it randomness that no copy of it has.
-    pub(crate) fn set_clock(&mut self) {
-        let Some(live) = self.vmm.as_ref().filter(|_| std::mem::take(&mut self.clock_is_stale)) else { return };
-        let (now, id) = (self.deps.clock.now(), self.record.id.clone());
-        let since_epoch = std::time::SystemTime::from(now).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        let asked = live.agent.ask(Ask::SetClock { unix_ns, seed: seed() }, CLOCK_PATIENCE);
-        tokio::spawn(async move {
-            match asked.await {
-                Ok(_) => tracing::debug!(instance.id = %id, "the guest's clock is set"),
-                Err(error) => tracing::warn!(instance.id = %id, error = %error, "the guest's clock was not set"),
-            }
-        });
+    pub(crate) fn set_clock(&self) {
+        if let Some(live) = &self.vmm {
+            let (id, host) = (self.record.id.clone(), self.deps.clock.clone());
+            tokio::spawn(live.clock.clone().put_right(id, host, live.agent.asker(CLOCK_PATIENCE)));
+        }
     }
-}
-
-/// 32 bytes for the guest's random pool, in hex.
-fn seed() -> String {
-    let bytes = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-    let hex: String = bytes.iter().map(|uuid| uuid.simple().to_string()).collect();
-    hex.chars().take(64).collect()
 }

@@ -222,6 +222,7 @@ impl Actor {
         {
             let mut live = LiveVmm::new(&self.record.id, handle);
             live.state = live.handle.state().await.unwrap_or(VmState::Running);
+            live.clock.doubt();
             self.vmm = Some(live);
             self.link = SeenLink::Up;
             tracing::info!(instance.id = %self.record.id, vmm.pid = process.pid, "adopted a living VMM");

@@ -63,10 +63,10 @@ async fn answer(guest: &mut Guest, id: u32, answer: Answer) {
 #[tokio::test(start_paused = true)]
 async fn answers_find_their_questions_in_any_order() {
     let mut bench = Bench::start();
-    assert!(matches!(bench.link.ask(Ask::Ping, PATIENCE).await, Err(AskError::NotConnected)));
+    assert!(matches!(bench.link.asker().ask(Ask::Ping, PATIENCE).await, Err(AskError::NotConnected)));
     let mut guest = bench.guest(2).await;
-    let (sync, clock) = (bench.link.ask(Ask::Sync, PATIENCE), bench.link.ask(Ask::ReadClock, PATIENCE));
-    let refused = bench.link.ask(Ask::Thaw { serial: "a".into() }, PATIENCE);
+    let (sync, clock) = (bench.link.asker().ask(Ask::Sync, PATIENCE), bench.link.asker().ask(Ask::ReadClock, PATIENCE));
+    let refused = bench.link.asker().ask(Ask::Thaw { serial: "a".into() }, PATIENCE);
     let (first, second, third) = (asked(&mut guest).await, asked(&mut guest).await, asked(&mut guest).await);
     assert_eq!((first.1, second.1), (Ask::Sync, Ask::ReadClock));
     answer(&mut guest, third.0, Answer::Failed { message: "no such disk".into() }).await;
@@ -82,10 +82,10 @@ async fn impatience_gives_up_and_a_late_answer_is_nobodys() {
     let mut bench = Bench::start();
     let mut guest = bench.guest(2).await;
     let begun = Instant::now();
-    let late = bench.link.ask(Ask::Sync, PATIENCE).await;
+    let late = bench.link.asker().ask(Ask::Sync, PATIENCE).await;
     assert!(matches!(late, Err(AskError::Timeout(PATIENCE))));
     assert_eq!(begun.elapsed(), PATIENCE);
-    let next = bench.link.ask(Ask::ReadClock, PATIENCE);
+    let next = bench.link.asker().ask(Ask::ReadClock, PATIENCE);
     let (old, new) = (asked(&mut guest).await, asked(&mut guest).await);
     answer(&mut guest, old.0, Answer::Done).await;
     answer(&mut guest, new.0, Answer::Clock { unix_ns: 1 }).await;
@@ -96,15 +96,15 @@ async fn impatience_gives_up_and_a_late_answer_is_nobodys() {
 async fn a_broken_conversation_answers_at_once_and_is_made_again() {
     let mut bench = Bench::start();
     let mut guest = bench.guest(2).await;
-    let open = bench.link.ask(Ask::Sync, PATIENCE);
+    let open = bench.link.asker().ask(Ask::Sync, PATIENCE);
     asked(&mut guest).await;
     let begun = Instant::now();
     drop(guest);
     assert!(matches!(open.await, Err(AskError::Broken)));
     assert!(begun.elapsed() < Duration::from_millis(100));
-    assert!(matches!(bench.link.ask(Ask::Sync, PATIENCE).await, Err(AskError::NotConnected)));
+    assert!(matches!(bench.link.asker().ask(Ask::Sync, PATIENCE).await, Err(AskError::NotConnected)));
     let mut guest = bench.guest(2).await;
-    let again = bench.link.ask(Ask::Sync, PATIENCE);
+    let again = bench.link.asker().ask(Ask::Sync, PATIENCE);
     let (id, _) = asked(&mut guest).await;
     answer(&mut guest, id, Answer::Done).await;
     assert_eq!(again.await.unwrap(), Answer::Done);
@@ -114,7 +114,7 @@ async fn a_broken_conversation_answers_at_once_and_is_made_again() {
 async fn an_old_guest_is_neither_asked_nor_pinged() {
     let mut bench = Bench::start();
     let mut guest = bench.guest(1).await;
-    assert!(matches!(bench.link.ask(Ask::Sync, PATIENCE).await, Err(AskError::TooOld(1))));
+    assert!(matches!(bench.link.asker().ask(Ask::Sync, PATIENCE).await, Err(AskError::TooOld(1))));
     assert!(tokio::time::timeout(HEARTBEAT * 20, guest.hear()).await.is_err());
     bench.link.say(HostMessage::ExitRecorded);
     assert_eq!(guest.hear().await, HostMessage::ExitRecorded);
@@ -127,19 +127,19 @@ async fn questions_without_answers_are_bounded_and_given_up_ones_do_not_count() 
     let _guest = bench.guest(2).await;
     let mut open = VecDeque::new();
     for _ in 0..MAX_OPEN - 1 {
-        open.push_back(bench.link.ask(Ask::Sync, PATIENCE));
+        open.push_back(bench.link.asker().ask(Ask::Sync, PATIENCE));
         tokio::task::yield_now().await;
     }
-    assert!(matches!(bench.link.ask(Ask::Sync, PATIENCE).await, Err(AskError::Busy)));
+    assert!(matches!(bench.link.asker().ask(Ask::Sync, PATIENCE).await, Err(AskError::Busy)));
     open.pop_front();
-    assert!(matches!(bench.link.ask(Ask::Sync, PATIENCE).await, Err(AskError::Timeout(_))));
+    assert!(matches!(bench.link.asker().ask(Ask::Sync, PATIENCE).await, Err(AskError::Timeout(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn more_words_than_the_queue_holds_are_refused() {
     let mut bench = Bench::start();
     let _guest = bench.guest(2).await;
-    let asks: Vec<_> = (0..QUEUE + 1).map(|_| bench.link.ask(Ask::Ping, PATIENCE)).collect();
+    let asks: Vec<_> = (0..QUEUE + 1).map(|_| bench.link.asker().ask(Ask::Ping, PATIENCE)).collect();
     let last = asks.into_iter().next_back().unwrap();
     assert!(matches!(last.await, Err(AskError::Busy)));
 }
@@ -166,7 +166,7 @@ async fn silence_is_told_once_and_the_next_conversation_begins_anew() {
     let begun = Instant::now();
     assert_eq!(bench.link.next().await, Some(LinkEvent::Silent));
     assert_eq!(begun.elapsed(), HEARTBEAT + SILENCE);
-    assert!(matches!(bench.link.ask(Ask::Sync, PATIENCE).await, Err(AskError::NotConnected)));
+    assert!(matches!(bench.link.asker().ask(Ask::Sync, PATIENCE).await, Err(AskError::NotConnected)));
     // One that takes connections and says nothing is no second silence.
     let (mute, stream) = Guest::pair();
     bench.guests.lock().unwrap().push_back(stream);
@@ -214,7 +214,7 @@ proptest! {
         runtime.block_on(async {
             let mut bench = Bench::start();
             let mut guest = bench.guest(2).await;
-            let asks: Vec<_> = (0..questions).map(|_| bench.link.ask(Ask::Sync, PATIENCE)).collect();
+            let asks: Vec<_> = (0..questions).map(|_| bench.link.asker().ask(Ask::Sync, PATIENCE)).collect();
             for chunk in bytes {
                 if guest.stream.write_all(&chunk).await.is_err() {
                     break;
