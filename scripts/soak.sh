@@ -1,11 +1,12 @@
 #!/bin/bash
 # The long runs of what `make test` does briefly: the daemon killed, and the power cut, again and again.
 #
-#   scripts/soak.sh [kills|cuts|real-cuts ...]      default: all
+#   scripts/soak.sh [kills|cuts|real-cuts|rounds ...]      default: all
 #
 # SOAK_KILLS (1000) and SOAK_SECONDS (3600) bound the first, POWER_CUTS (50) the second, POWER_REAL_CUTS (10) the third,
-# which is with real guests on Cloud Hypervisor. SOAK_SEED and POWER_SEED repeat the choices of an earlier run, which
-# prints them. Needs root; cuts need qemu-system-x86_64 besides, real ones a cloud-hypervisor on PATH.
+# which is with real guests on Cloud Hypervisor. The last puts real guests into standby and back STANDBY_ROUNDS (20)
+# times, on QEMU and, in an emulated host, on Cloud Hypervisor. SOAK_SEED and POWER_SEED repeat the choices of an earlier
+# run, which prints them. Needs root; cuts need qemu-system-x86_64 besides, real ones a cloud-hypervisor on PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -13,18 +14,41 @@ PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
 scripts/install-tools.sh packages test
 PROFILE=dev scripts/build.sh
 
+# The program of a suite: package and name.
+suite() {
+	cargo test -p "$1" --test "$2" --no-run --message-format json | jq -r 'select(.executable and .target.name == "'"$2"'").executable'
+}
+
 # Suite and test. Without the runner of the tests, whose time limits are for short ones.
 soak() {
 	local binary
-	binary=$(cargo test -p dataplane --test "$1" --no-run --message-format json | jq -r 'select(.executable and .target.name == "'"$1"'").executable')
+	binary=$(suite dataplane "$1")
 	"$binary" "$2" --ignored --nocapture
 }
 
-[ $# -gt 0 ] || set -- kills cuts real-cuts
+# Real guests, busy with their memory and a disk, in both classes; and snapshots that are loaded before they are used.
+rounds() {
+	local package name filter binary
+	export STANDBY_ROUNDS=${STANDBY_ROUNDS:-20}
+	while read -r package name filter; do
+		binary=$(suite "$package" "$name")
+		HYPERVISOR=qemu DATAPLANE_TEST_VMM=qemu "$binary" "$filter" --test-threads=1 --nocapture
+		command -v cloud-hypervisor >/dev/null || continue
+		scripts/nested-host --timeout 3600 --env HYPERVISOR=cloud-hypervisor --env DATAPLANE_TEST_VMM=cloud-hypervisor \
+			--env STANDBY_ROUNDS --env STANDBY_DIRTY_MIB --share "${CARGO_TARGET_DIR:-target}/debug/dataplane" \
+			--share "$(command -v busybox)" -- "$binary" "$filter" --test-threads=1 --nocapture
+	done <<-END
+		dataplane vm goes_on_where_it_stopped
+		dataplane-vmm conformance a_restore_alone_spends_nothing
+	END
+}
+
+[ $# -gt 0 ] || set -- kills cuts real-cuts rounds
 for run in "$@"; do
 	case $run in
 	kills) SOAK_KILLS=${SOAK_KILLS:-1000} SOAK_SECONDS=${SOAK_SECONDS:-3600} soak soak what_was_answered ;;
 	cuts) POWER_CUTS=${POWER_CUTS:-50} soak power what_was_answered ;;
+	rounds) rounds ;;
 	real-cuts) POWER_REAL_CUTS=${POWER_REAL_CUTS:-10} soak power real_guests ;;
 	*) echo "soak: unknown run $run" >&2 && exit 1 ;;
 	esac

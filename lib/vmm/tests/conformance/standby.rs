@@ -20,6 +20,11 @@ enum Class {
     Instant,
 }
 
+/// How often a snapshot is loaded and its VMM killed before it is put to use: `STANDBY_ROUNDS`, or twice.
+fn rounds() -> usize {
+    std::env::var("STANDBY_ROUNDS").ok().and_then(|number| number.parse().ok()).unwrap_or(2)
+}
+
 /// A rig with a counting guest; `None` where the VMM does not have the class.
 fn counting(class: Class) -> Option<Rig> {
     let mut rig = Rig::new(Program::Count);
@@ -152,7 +157,7 @@ async fn a_restore_alone_spends_nothing() {
         rig.counts_to(2).await;
         let directory = put_away(&rig, &handle, "snapshot").await;
         handle.kill().await.unwrap();
-        for _ in 0..2 {
+        for _ in 0..rounds() {
             let handle = bring_back(&mut rig, &directory).await;
             handle.kill().await.unwrap();
         }
