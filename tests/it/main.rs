@@ -15,3 +15,4 @@ mod logs;
 mod patch;
 mod recovery;
 mod standby;
+mod trouble;

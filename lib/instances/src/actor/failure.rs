@@ -15,6 +15,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What trouble with a full disk is called.
 const NO_SPACE: &str = "no_space";
 
+const UNRESPONSIVE: &str = "the VMM does not answer";
+
 impl StepError {
     fn code(&self) -> &'static str {
         match self {
@@ -68,6 +70,7 @@ impl Actor {
     /// What the operation needs went away under it.
     pub(crate) fn give_up(&mut self) -> Result<(), StepError> {
         let (code, message) = match self.kind() {
+            Some(_) if self.is_unresponsive() => ("vmm_unresponsive", UNRESPONSIVE),
             Some(OpKind::Restore) if self.snapshot => ("vmm_failed", "the VMM did not restore the snapshot"),
             Some(OpKind::Restore) => ("restore_lost", "the VMM ended after its snapshot was used up: start it anew"),
             Some(_) | None => ("vmm_exited", "the VM ended before it was in standby"),
@@ -84,10 +87,12 @@ impl Actor {
             return Ok(());
         }
         self.tell_if_missed();
-        let cause = self.cause.clone();
-        let stays_down = self.snapshot;
+        let (stays_down, unresponsive) = (self.snapshot, self.is_unresponsive());
+        let at = self.deps.clock.now();
+        let silence = || ErrorRecord { code: "vmm_unresponsive".into(), message: UNRESPONSIVE.into(), at };
+        let cause = self.cause.clone().or_else(|| unresponsive.then(silence));
         self.update(|record| {
-            if let Some(target) = record.op.as_ref().and_then(|op| op.target) {
+            if let Some(target) = record.op.as_ref().and_then(|op| op.target).filter(|_| !unresponsive) {
                 (record.spec.vcpus, record.spec.memory) = (target.vcpus, target.memory);
             }
             record.op = None;
@@ -102,16 +107,23 @@ impl Actor {
         Ok(())
     }
 
-    /// A guest that ended before it could be paused or let go on is neither, and its clients are not told that it is.
+    /// Whether the VMM was asked and did not answer.
+    fn is_unresponsive(&self) -> bool {
+        self.vmm.as_ref().is_some_and(|live| live.unresponsive)
+    }
+
+    /// What did not come about, because the guest has ended or the VMM does not answer, is not answered as if it had.
     fn tell_if_missed(&mut self) {
-        let (kind, state) = (self.kind(), self.state());
+        let (kind, state, id) = (self.kind(), self.state(), self.record.id.clone());
         let missed = match kind {
+            Some(OpKind::Pause | OpKind::Resume | OpKind::Resize | OpKind::Restore) if self.is_unresponsive() => {
+                return self.tell_joined(Err(ActionError::Failed(id, UNRESPONSIVE.into())));
+            }
             Some(OpKind::Pause) => state != InstanceState::Paused,
             Some(OpKind::Resume) => state != InstanceState::Running,
             Some(_) | None => false,
         };
         if let Some(wanted) = kind.filter(|_| missed) {
-            let id = self.record.id.clone();
             self.tell_joined(Err(ActionError::InvalidState { id, state, wanted }));
         }
     }
