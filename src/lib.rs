@@ -5,6 +5,7 @@ mod adapters;
 mod auth;
 mod boot;
 pub mod config;
+mod memory;
 mod server;
 mod service;
 mod startup;

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::adapters::{ImageDisks, NetworkLinks};
 use crate::boot::{self, BootError};
+use crate::memory::Tidying;
 use crate::server::{self, Server, ServerError};
 use crate::service::{Checks, Dataplane};
 use crate::{Config, chain};
@@ -115,6 +116,7 @@ pub struct App {
     server: Server,
     instances: Instances,
     confiner: Confiner,
+    _tidying: Tidying,
     _lock: DirectoryLock,
 }
 
@@ -177,7 +179,8 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
         confiner: confiner.clone(),
         uids: Mutex::new(UidPool::new(node.uuid.as_u64_pair().1)),
     };
-    let instances = Instances::open(deps).await?;
+    let opened = Instances::open(deps).await?;
+    let instances = opened.instances().clone();
     sweep(&network, &instances).await;
     let in_use = |digest: &_| instances.user_of_image(digest).is_some();
     images.collect(in_use).await?;
@@ -190,8 +193,9 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     };
     let service = Dataplane::new(images, instances.clone(), checks);
     let server = server::serve(&config, service).await?;
+    let instances = opened.go_on();
     tracing::info!(address = %server.address(), socket = %config.socket_path.display(), data = %config.data_dir.display(), "serving");
-    Ok(App { server, instances, confiner, _lock: lock })
+    Ok(App { server, instances, confiner, _tidying: Tidying::start(), _lock: lock })
 }
 
 fn open_data_directory(store: &Store) -> Result<(DirectoryLock, NodeRecord), StartError> {

@@ -46,6 +46,8 @@ pub(crate) struct LiveVmm {
     pub(crate) clock: GuestClock,
     pub(crate) state: VmState,
     pub(crate) unresponsive: bool,
+    /// The VMM was asked for its state just now, and nothing has been done since.
+    pub(crate) is_fresh: bool,
 }
 
 impl LiveVmm {
@@ -53,7 +55,16 @@ impl LiveVmm {
         let events = handle.events();
         let agent = AgentLink::start(id.clone(), Arc::clone(&handle));
         let (agent_connected, clock) = (false, GuestClock::default());
-        Self { handle, events, agent, agent_connected, clock, state: VmState::Empty, unresponsive: false }
+        Self {
+            handle,
+            events,
+            agent,
+            agent_connected,
+            clock,
+            state: VmState::Empty,
+            unresponsive: false,
+            is_fresh: false,
+        }
     }
 }
 
@@ -222,8 +233,11 @@ impl Actor {
 
     /// What there is, and why the VMM does not say what it is doing, when it does not.
     pub(crate) async fn observe(&mut self) -> (Seen, Option<VmmError>) {
-        let asked = match &self.vmm {
-            Some(live) => Some(live.handle.state().await),
+        let asked = match &mut self.vmm {
+            Some(live) => {
+                let known = std::mem::take(&mut live.is_fresh).then_some(live.state);
+                Some(if let Some(state) = known { Ok(state) } else { live.handle.state().await })
+            }
             None => None,
         };
         let mut silence = None;

@@ -1,29 +1,27 @@
 //! The handle: a map from ids to actors. Nothing here waits while it holds the map.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsStr;
+mod opening;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use dataplane_store::{DRAFT_PREFIX, InstancePaths, Store};
+use dataplane_store::Store;
 use dataplane_types::{Digest, InstanceId, Mib, WallClock};
 use dataplane_vmm::{Confiner, UidPool, Vmm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::actor::{
-    Action, Actor, CreateReply, DeleteMail, Order, OrderMail, Patch, Precondition, Restarts, StepError,
-};
+use crate::actor::{Action, Actor, CreateReply, DeleteMail, Order, OrderMail, Patch, Precondition, Restarts};
 use crate::logs::LogWatch;
 use crate::ops::{Draft, prepare};
-use crate::plan::{Leavings, Progress, SeenLink};
-use crate::record::RECORD_VERSION;
-use crate::{
-    ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, OpenError, Record, RootDisks, View,
-};
+use crate::plan::{Leavings, Progress};
+use crate::{ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, RootDisks, View};
+
+pub use opening::Opened;
 
 /// How many deletes, and how many other requests, of one instance may wait.
 const LANE: usize = 64;
@@ -130,13 +128,6 @@ struct EntryEnds {
     done: watch::Sender<Option<CreateResult>>,
 }
 
-/// An instance that a record tells of, at start.
-struct Returning {
-    entry: Entry,
-    actor: Actor,
-    done: watch::Sender<Option<CreateResult>>,
-}
-
 #[derive(Debug)]
 struct Inner {
     deps: Arc<Deps>,
@@ -151,120 +142,6 @@ struct Inner {
 pub struct Instances(Arc<Inner>);
 
 impl Instances {
-    /// Loads every record, adopts every VMM that lives, and lets each actor bring its instance to rest.
-    ///
-    /// # Errors
-    /// [`OpenError`] when a record cannot be read or contradicts another: nothing is guessed.
-    pub async fn open(deps: Deps) -> Result<Self, OpenError> {
-        let logs = LogWatch::new().map_err(OpenError::Watch)?;
-        let inner = Inner {
-            deps: Arc::new(deps),
-            entries: RwLock::default(),
-            logs,
-            entered: AtomicU64::new(0),
-            actors: TaskTracker::new(),
-        };
-        let instances = Self(Arc::new(inner));
-        let records = instances.load()?;
-        instances.end_strangers(&records);
-        let returning: Vec<_> =
-            records.into_iter().map(|(record, paths)| instances.expect(record, paths)).collect::<Result<_, _>>()?;
-        // Together: a VMM that hangs keeps nobody else waiting.
-        let adopted = returning.into_iter().map(|actor| instances.resume(actor));
-        let adopted = futures_util::future::try_join_all(adopted).await?;
-        // Not before all are known: what the first ones have to do would hold up the rest.
-        for actor in adopted {
-            instances.0.actors.spawn(actor.run(None));
-        }
-        Ok(instances)
-    }
-
-    /// Ends VMMs of ours, known by their cgroups, that no record has a place for. Those of a record are its actor's.
-    fn end_strangers(&self, records: &[(Record, InstancePaths)]) {
-        let deps = &self.0.deps;
-        let Some(groups) = deps.confiner.cgroups() else { return };
-        let runs = records.iter().map(|(record, _)| deps.store.layout().run(&record.uuid));
-        let names: BTreeSet<_> = runs.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect();
-        let is_ours = |name: &str| names.contains(OsStr::new(name));
-        let found =
-            groups.sweep().inspect_err(|error| tracing::warn!(error = %error, "look for cgroups without a record"));
-        for (name, pids) in found.unwrap_or_default().into_iter().filter(|(name, _)| !is_ours(name)) {
-            tracing::warn!(cgroup = name, ?pids, "ending VMMs that no record names");
-            if let Err(error) = groups.kill(&name) {
-                tracing::error!(cgroup = name, error = %error, "end them");
-            }
-        }
-    }
-
-    fn load(&self) -> Result<Vec<(Record, InstancePaths)>, OpenError> {
-        let store = &self.0.deps.store;
-        let layout = store.layout();
-        store.create_dir(&layout.instances(), 0o711)?;
-        let mut records = Vec::new();
-        for path in store.list(&layout.instances())? {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(DRAFT_PREFIX) {
-                tracing::info!(path = %path.display(), "removing the draft of a create that did not happen");
-                store.discard(&path)?;
-                continue;
-            }
-            let Some(id) = name.parse::<InstanceId>().ok().filter(|_| path.is_dir()) else {
-                // Perhaps what somebody has put aside: it may hold the only copy of a disk.
-                tracing::warn!(path = %path.display(), "what is no instance is left alone");
-                continue;
-            };
-            let paths = layout.instance(&id);
-            store.sweep_temporaries(paths.root())?;
-            let Some(record) = store.load::<Record>(&paths.record())? else {
-                tracing::warn!(path = %path.display(), "a directory without a record is left alone");
-                continue;
-            };
-            if record.version > RECORD_VERSION {
-                let (path, version) = (paths.record(), record.version);
-                return Err(OpenError::Version { path, version, known: RECORD_VERSION });
-            }
-            records.push((record.upgrade(), paths));
-        }
-        Ok(records)
-    }
-
-    /// Takes over what a record names, before anybody can claim it.
-    fn expect(&self, record: Record, paths: InstancePaths) -> Result<Returning, OpenError> {
-        let deps = &self.0.deps;
-        if let Some(link) = &record.spec.link {
-            deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
-        }
-        let id = record.id.clone();
-        if let Some(uid) = record.uid {
-            let adopted = deps.uids.lock().unwrap_or_else(PoisonError::into_inner).adopt(uid);
-            adopted.map_err(|source| OpenError::Uid { id: id.clone(), source })?;
-        }
-        let (entry, ends) = self.entry(record.request.clone());
-        let EntryEnds { number, deletes, orders, views, done } = ends;
-        let draft = Draft { record, paths, intended: false, link: SeenLink::Unknown };
-        let actor = self.new_actor(draft, number, (deletes, orders), views);
-        Ok(Returning { entry, actor, done })
-    }
-
-    /// Adopts its VMM, when that lives; the actor is to be let go on.
-    async fn resume(&self, returning: Returning) -> Result<Actor, OpenError> {
-        let Returning { entry, mut actor, done } = returning;
-        let id = actor.record.id.clone();
-        match actor.adopt().await {
-            Ok(()) => {}
-            // One that lives and cannot be taken up must not be forgotten: no later delete would end it.
-            Err(StepError::NoDriver(hypervisor)) if actor.recorded_process_lives() => {
-                return Err(OpenError::NoDriver { id, hypervisor });
-            }
-            Err(StepError::Vmm(source)) => return Err(OpenError::Adopt { id, source }),
-            Err(error) => actor.trouble("vmm_failed", &format!("adopt the VMM: {error}")),
-        }
-        actor.publish();
-        done.send_replace(entry.view.borrow().clone().map(Ok));
-        self.0.entries.write().expect("no code panics while it holds the map").insert(id, entry);
-        Ok(actor)
-    }
-
     /// Creates and starts an instance. An identical request for an id that exists is answered with what is there, and
     /// one for an id that is being made joins that.
     ///

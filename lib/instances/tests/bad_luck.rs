@@ -240,7 +240,7 @@ impl Host {
         store.create_dir(&store.layout().trash(), 0o700).unwrap();
         let process = VmmProcess { pid, start_ticks: 1, boot_id: "b".into() };
         let vmm = FakeVmm(Arc::clone(&fate), process);
-        let instances = Instances::open(deps(&store, vec![Arc::new(vmm)])).await.unwrap();
+        let instances = Instances::open(deps(&store, vec![Arc::new(vmm)])).await.unwrap().go_on();
         Self { fate, store, instances, _directory: directory }
     }
 
@@ -330,7 +330,7 @@ async fn a_living_vmm_without_a_driver_is_not_forgotten() {
     let host = Host::start(std::process::id()).await;
     host.create().await.unwrap();
     host.instances.stop(Duration::from_secs(30)).await;
-    Instances::open(deps(&host.store, Vec::new())).await.unwrap();
+    let _opened = Instances::open(deps(&host.store, Vec::new())).await.unwrap();
 
     let host = Host::start(1).await;
     host.create().await.unwrap();
@@ -361,7 +361,7 @@ async fn only_drafts_are_removed_at_the_start() {
         std::fs::create_dir(instances.join(name)).unwrap();
     }
     std::fs::write(instances.join("note"), "x").unwrap();
-    Instances::open(deps(&host.store, Vec::new())).await.unwrap();
+    let _opened = Instances::open(deps(&host.store, Vec::new())).await.unwrap();
     let left = ["lost+found", "note", "one.bak"].map(|name| instances.join(name));
     assert_eq!(host.store.list(&instances).unwrap(), left);
 }

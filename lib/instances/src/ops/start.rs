@@ -3,6 +3,7 @@
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use dataplane_agent::{CONFIG_DISK_SERIAL, IMAGE_DISK_SERIAL, WRITABLE_DISK_SERIAL};
 use dataplane_store::InstancePaths;
@@ -75,6 +76,9 @@ impl Deps {
         self.vmms.iter().find(|vmm| vmm.hypervisor() == hypervisor).ok_or(StepError::NoDriver(hypervisor))
     }
 }
+
+/// How long a VMM that is taken up may take to say what its VM is doing.
+const ADOPTION_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Actor {
     pub(crate) async fn ensure_link(&mut self) -> Result<(), StepError> {
@@ -221,7 +225,11 @@ impl Actor {
             && let Some(handle) = driver.adopt(&launch, process).await?
         {
             let mut live = LiveVmm::new(&self.record.id, handle);
-            live.state = live.handle.state().await.unwrap_or(VmState::Running);
+            // One that hangs keeps the daemon from serving no longer than this; the actor asks again.
+            let state = tokio::time::timeout(ADOPTION_PATIENCE, live.handle.state()).await;
+            let state = state.ok().and_then(Result::ok);
+            live.is_fresh = state.is_some();
+            live.state = state.unwrap_or(VmState::Running);
             live.clock.doubt();
             self.vmm = Some(live);
             self.link = SeenLink::Up;

@@ -124,7 +124,7 @@ impl Bench {
             confiner: Confiner::none(),
             uids: Mutex::new(UidPool::new(0)),
         };
-        Instances::open(deps).await.unwrap()
+        Instances::open(deps).await.unwrap().go_on()
     }
 
     /// What the next daemon finds.
