@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use dataplane::config::{LogFormat, RawConfig};
 use dataplane::{Backends, start};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +47,7 @@ fn run(raw: RawConfig) -> anyhow::Result<()> {
     log_to_standard_error(raw.log_format(std::io::stderr().is_terminal())?)?;
     let config = raw.check()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
+    allow_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -60,6 +62,17 @@ fn run(raw: RawConfig) -> anyhow::Result<()> {
         app.stop().await;
         Ok(())
     })
+}
+
+/// Each instance takes five descriptors (process, API socket, agent, event file, its watch), and shells allow 1,024 for
+/// the sake of programs that use `select`. As many as may be are allowed; VMMs inherit that and use `poll`.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    match raised {
+        Ok(()) => tracing::debug!(open_files = limit.maximum, "limits"),
+        Err(error) => tracing::warn!(open_files = limit.current, error = %error, "raise the limit of open files"),
+    }
 }
 
 fn log_to_standard_error(format: LogFormat) -> anyhow::Result<()> {

@@ -184,6 +184,7 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     sweep(&network, &instances).await;
     let in_use = |digest: &_| instances.user_of_image(digest).is_some();
     images.collect(in_use).await?;
+    store.sync_top()?;
     let checks = Checks {
         vmms: backends.vmms,
         network,

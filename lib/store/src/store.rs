@@ -95,6 +95,16 @@ impl Store {
             .map_err(|source| StoreError::Io { act: "make the directory", path: path.to_owned(), source })
     }
 
+    /// Makes the directories right below the data directory durable, once all that serve are made: what is committed
+    /// in one of them is worth no more than its own name.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn sync_top(&self) -> Result<(), StoreError> {
+        let data = self.layout().data();
+        self.disk.sync_dir(data).map_err(|source| StoreError::Io { act: "sync", path: data.to_owned(), source })
+    }
+
     /// Reads a record; `None` when there is none.
     ///
     /// # Errors
