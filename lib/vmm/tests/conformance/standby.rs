@@ -36,7 +36,7 @@ fn counting(class: Class) -> Option<Rig> {
 async fn put_away(rig: &Rig, handle: &Arc<dyn VmHandle>, name: &str) -> PathBuf {
     let directory = rig.snapshot_directory(name);
     let start = Instant::now();
-    handle.pause().await.unwrap();
+    handle.pause().await.unwrap_or_else(|error| panic!("pause: {error:?}\n{}", rig.story()));
     let paused = start.elapsed();
     let taken = handle.snapshot(&directory).await;
     taken.unwrap_or_else(|error| panic!("snapshot: {error:?}\n{}", rig.story()));
