@@ -10,9 +10,12 @@ use std::str::FromStr;
 
 use clap::Args;
 use dataplane_network::InterfaceName;
-use dataplane_types::AddressPlan;
+use dataplane_types::{AddressPlan, Mib};
 use dataplane_vmm::{ConfinementSwitches, HypervisorChoice};
 use ipnet::Ipv4Net;
+
+/// The most that is kept of a log: 1 TiB.
+const MAX_LOG_LIMIT_MB: u64 = 1 << 20;
 
 /// The variables as they come: flags first, then the environment, then defaults.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +68,9 @@ pub struct RawConfig {
     /// Bytes that must stay free on the disk of the data directory
     #[arg(long, env = "RESERVED_BYTES", default_value = "1073741824")]
     reserved_bytes: String,
+    /// How much of each log of an instance is kept, in MiB; older output is freed
+    #[arg(long, env = "LOG_LIMIT_MB", default_value = "64")]
+    log_limit_mb: String,
     /// auto, cloud-hypervisor or qemu
     #[arg(long, env = "HYPERVISOR", default_value = "auto")]
     hypervisor: String,
@@ -176,6 +182,8 @@ pub struct Config {
     pub registry_plain_http: Vec<String>,
     /// Bytes that must stay free.
     pub reserved_bytes: u64,
+    /// How much of each log is kept.
+    pub log_limit: Mib,
     /// Which VMM.
     pub hypervisor: HypervisorChoice,
     /// The cloud-hypervisor binary, when there is one.
@@ -247,6 +255,7 @@ impl RawConfig {
             dns_server: parse("DNS_SERVER", &self.dns_server, "an IPv4 address")?,
             registry_plain_http: registries(&self.registry_plain_http)?,
             reserved_bytes: parse("RESERVED_BYTES", &self.reserved_bytes, "a number of bytes")?,
+            log_limit: log_limit(&self.log_limit_mb)?,
             hypervisor: parse("HYPERVISOR", &self.hypervisor, "auto, cloud-hypervisor or qemu")?,
             cloud_hypervisor_bin: binary("CLOUD_HYPERVISOR_BIN", self.cloud_hypervisor_bin, "cloud-hypervisor")?,
             qemu_bin: binary("QEMU_BIN", self.qemu_bin, "qemu-system-x86_64")?,
@@ -271,6 +280,12 @@ fn switch(variable: &'static str, value: &str) -> Result<bool, ConfigError> {
         "off" => Ok(false),
         _ => Err(ConfigError::new(variable, value, "on or off")),
     }
+}
+
+fn log_limit(value: &str) -> Result<Mib, ConfigError> {
+    let limit = value.parse().ok().filter(|limit| (1..=MAX_LOG_LIMIT_MB).contains(limit));
+    let expected = || format!("a number of MiB from 1 to {MAX_LOG_LIMIT_MB}");
+    limit.map(Mib).ok_or_else(|| ConfigError::new("LOG_LIMIT_MB", value, expected()))
 }
 
 fn absolute(variable: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
@@ -395,13 +410,14 @@ mod tests {
         let config = check(&[]).unwrap();
         assert_eq!((config.port, config.listen_address.is_loopback()), (8080, true));
         assert_eq!(config.socket_path, Path::new("/run/dataplane/api.sock"));
-        assert_eq!(config.reserved_bytes, 1 << 30);
+        assert_eq!((config.reserved_bytes, config.log_limit.bytes()), (1 << 30, 64 << 20));
     }
 
     #[test]
     fn one_wrong_value_names_the_variable_and_the_value() {
         let long = "x".repeat(31);
-        let cases: [(&[&str], &str); 19] = [
+        let cases: [(&[&str], &str); 20] = [
+            (&["--log-limit-mb", "0"], "LOG_LIMIT_MB"),
             (&["--socket-path", "api.sock"], "SOCKET_PATH"),
             (&["--registry-plain-http", "ok:5000,http://registry"], "REGISTRY_PLAIN_HTTP"),
             (&["--registry-plain-http", "*"], "REGISTRY_PLAIN_HTTP"),

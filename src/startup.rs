@@ -176,6 +176,7 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
         limits: host_limits(),
         dns: GuestDns { nameservers: vec![config.dns_server], domain: config.dns_domain.clone() },
         reserved_bytes: config.reserved_bytes,
+        log_limit: config.log_limit.bytes(),
         confiner: confiner.clone(),
         uids: Mutex::new(UidPool::new(node.uuid.as_u64_pair().1)),
     };

@@ -1,4 +1,4 @@
-//! The console log as server-sent events or plain text: pieces of the log reader in, pieces of an answer out.
+//! Logs as server-sent events or plain text: chunks of the log reader in, pieces of an answer out.
 
 use std::io;
 use std::sync::Arc;
@@ -6,27 +6,28 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use dataplane_api::types::LogData;
+use dataplane_api::types::{self, LogGap};
 use dataplane_api::{
-    ByteStream, GetInstanceLogs, GetInstanceLogsAccept, GetInstanceLogsReply, Problem, SseEvent, SseStream,
+    ByteStream, GetInstanceLogs, GetInstanceLogsAccept, GetInstanceLogsReply, Problem, SseBatch, SseEvent, SseStream,
 };
-use dataplane_instances::{Instances, LogPiece, LogReader, View};
+use dataplane_instances::{Instances, LogChunk, LogItem, LogLookup, LogPiece, LogReader, LogSource, View};
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::instances::not_found;
 
 pub(super) async fn answer(instances: &Instances, request: GetInstanceLogs) -> Result<GetInstanceLogsReply, Problem> {
-    let found = instances.logs(&request.instance_id).zip(instances.watch(&request.instance_id));
-    let Some((mut reader, subject)) = found else {
+    // A browser repeats the query when it comes back: what it has seen since then counts more.
+    let offset = request.last_event_id.or(request.offset);
+    let (mut reader, subject) = match instances.logs(&request.instance_id, source(request.source)) {
+        LogLookup::Here(reader, subject) => (reader, subject),
         // A client that comes back after the end is told that there is no more; one that never was here is wrong.
-        return match request.last_event_id {
-            Some(_) => Ok(GetInstanceLogsReply::NoContent),
-            None => Err(not_found(&request.instance_id)),
-        };
+        LogLookup::Departed if offset.is_some() => return Ok(GetInstanceLogsReply::NoContent),
+        LogLookup::Departed | LogLookup::Unknown => return Err(not_found(&request.instance_id)),
     };
-    match request.last_event_id {
+    match offset {
         Some(offset) => reader.seek(offset),
         None => reader.seek_tail(request.tail.into()).await.map_err(|error| Problem::internal(&error))?,
     }
@@ -39,10 +40,18 @@ pub(super) async fn answer(instances: &Instances, request: GetInstanceLogs) -> R
     }
     Ok(match request.accept {
         GetInstanceLogsAccept::EventStream => {
-            GetInstanceLogsReply::OkEventStream { body: SseStream::new(events(tail)) }
+            GetInstanceLogsReply::OkEventStream { body: SseStream::of_batches(events(tail)) }
         }
         GetInstanceLogsAccept::Plain => GetInstanceLogsReply::OkPlain { body: ByteStream::new(plain(tail)) },
     })
+}
+
+fn source(asked: Option<types::LogSource>) -> LogSource {
+    match asked {
+        None | Some(types::LogSource::App) => LogSource::App,
+        Some(types::LogSource::Vmm) => LogSource::Vmm,
+        Some(types::LogSource::Dataplane) => LogSource::Dataplane,
+    }
 }
 
 /// A reader that also knows when its subject is gone.
@@ -50,75 +59,129 @@ struct Tail {
     reader: LogReader,
     subject: watch::Receiver<Option<Arc<View>>>,
     follow: bool,
-    first: Option<LogPiece>,
+    first: Option<LogItem>,
 }
 
 impl Tail {
-    async fn next(&mut self) -> io::Result<Option<LogPiece>> {
-        if let Some(piece) = self.first.take() {
-            return Ok(Some(piece));
+    async fn next(&mut self) -> io::Result<Option<LogItem>> {
+        if let Some(item) = self.first.take() {
+            return Ok(Some(item));
         }
         // Both are cancel-safe. What the log still holds comes before the end.
         let gone = async { drop(self.subject.wait_for(Option::is_none).await) };
         tokio::select! {
             biased;
-            piece = self.reader.next(self.follow) => return piece,
+            item = self.reader.next(self.follow) => return item,
             () = gone => {}
         }
         self.reader.next(false).await
     }
 }
 
-fn events(tail: Tail) -> impl Stream<Item = SseEvent> + Send {
+fn events(tail: Tail) -> impl Stream<Item = Bytes> + Send {
     unfold(tail, |mut tail| async move {
         match tail.next().await {
-            Ok(Some(piece)) => Some((event(piece), tail)),
+            Ok(Some(LogItem::Chunk(chunk))) => Some((chunk.rendering(render), tail)),
+            Ok(Some(LogItem::Gap { from, to })) => Some((gap(from, to), tail)),
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(error = %error, "read a console log");
+                tracing::warn!(error = %error, "read a log");
                 None
             }
         }
     })
 }
 
-fn event(piece: LogPiece) -> SseEvent {
-    let partial = piece.partial.then_some(true);
-    let data = match String::from_utf8(piece.bytes) {
-        Ok(text) => LogData { text: Some(text), base64: None, partial },
-        Err(error) => LogData { text: None, base64: Some(STANDARD.encode(error.as_bytes())), partial },
-    };
-    // A struct of strings and a flag always serialises.
-    SseEvent::data(serde_json::to_string(&data).unwrap_or_default()).with_id(piece.end)
+/// A `LogData` that borrows.
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+}
+
+impl<'a> From<LogPiece<'a>> for Data<'a> {
+    fn from(piece: LogPiece<'a>) -> Self {
+        let partial = piece.partial;
+        match std::str::from_utf8(piece.bytes) {
+            Ok(text) => Self { text: Some(text), base64: None, partial },
+            Err(_) => Self { text: None, base64: Some(STANDARD.encode(piece.bytes)), partial },
+        }
+    }
+}
+
+fn render(chunk: &LogChunk) -> Bytes {
+    // Lines of some 100 bytes and their frames fit; what does not makes it grow.
+    let mut batch = SseBatch::with_capacity(chunk.bytes().len() * 3 / 2 + 64);
+    for piece in chunk.pieces() {
+        batch.push_json(piece.end, &Data::from(piece));
+    }
+    batch.into_bytes()
+}
+
+fn gap(from: u64, to: u64) -> Bytes {
+    let mut batch = SseBatch::default();
+    // Two numbers always serialise.
+    let data = serde_json::to_string(&LogGap { from, to }).unwrap_or_default();
+    batch.push(&SseEvent::data(data).with_id(to).with_event("gap"));
+    batch.into_bytes()
 }
 
 fn plain(tail: Tail) -> impl Stream<Item = io::Result<Bytes>> + Send {
     unfold(Some(tail), |tail| async move {
         let mut tail = tail?;
-        match tail.next().await {
-            Ok(Some(mut piece)) => {
-                if !piece.partial {
-                    piece.bytes.push(b'\n');
-                }
-                Some((Ok(piece.bytes.into()), Some(tail)))
-            }
-            Ok(None) => None,
-            Err(error) => Some((Err(error), None)),
+        loop {
+            return match tail.next().await {
+                Ok(Some(LogItem::Chunk(chunk))) => Some((Ok(bare(&chunk)), Some(tail))),
+                Ok(Some(LogItem::Gap { .. })) => continue,
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            };
         }
     })
 }
 
+/// The lines without the console's carriage returns.
+fn bare(chunk: &LogChunk) -> Bytes {
+    if !chunk.bytes().contains(&b'\r') {
+        return chunk.bytes().clone();
+    }
+    let mut lines = Vec::with_capacity(chunk.bytes().len());
+    for piece in chunk.pieces() {
+        lines.extend_from_slice(piece.bytes);
+        if !piece.partial {
+            lines.push(b'\n');
+        }
+    }
+    lines.into()
+}
+
 #[cfg(test)]
 mod tests {
+    use dataplane_api::types::LogData;
+
     use super::*;
 
-    fn data(bytes: &[u8], partial: bool) -> SseEvent {
-        event(LogPiece { end: 9, bytes: bytes.to_vec(), partial })
+    fn data(bytes: &[u8], partial: bool) -> (String, LogData) {
+        let text = serde_json::to_string(&Data::from(LogPiece { end: 9, bytes, partial })).unwrap();
+        let parsed = serde_json::from_str(&text).unwrap();
+        (text, parsed)
     }
 
     #[test]
     fn every_line_fits_one_event_whatever_it_holds() {
-        assert_eq!(data(b"a \"b\"\x1b", false), SseEvent::data(r#"{"text":"a \"b\"\u001b"}"#).with_id(9));
-        assert_eq!(data(&[0xff], true), SseEvent::data(r#"{"base64":"/w==","partial":true}"#).with_id(9));
+        let (text, parsed) = data(b"a \"b\"\x1b", false);
+        assert_eq!((text.as_str(), parsed.text.as_deref()), (r#"{"text":"a \"b\"\u001b"}"#, Some("a \"b\"\u{1b}")));
+        let (text, parsed) = data(&[0xff], true);
+        assert_eq!((text.as_str(), parsed.partial), (r#"{"base64":"/w==","partial":true}"#, Some(true)));
+    }
+
+    #[test]
+    fn a_gap_says_from_where_to_where_and_resumes_behind_it() {
+        let wire = gap(5, 1 << 20);
+        assert_eq!(wire, "id: 1048576\nevent: gap\ndata: {\"from\":5,\"to\":1048576}\n\n");
     }
 }

@@ -14,7 +14,8 @@ impl SystemApi for Dataplane {
     }
 
     async fn get_readiness(&self, _: Cx, _: GetReadiness) -> Result<GetReadinessReply, Problem> {
-        let checks = self.checks.run().await;
+        let mut checks = self.checks.run().await;
+        checks.push(logs(self.instances.log_bound()));
         let ready = checks.iter().all(|check| check.ok || !check.required);
         let body = Readiness { ready, checks };
         Ok(if ready { GetReadinessReply::Ok { body } } else { GetReadinessReply::ServiceUnavailable { body } })
@@ -106,6 +107,14 @@ impl Checks {
         };
         check("free_space", result, "delete images or instances, or lower RESERVED_BYTES")
     }
+}
+
+/// Logs without a bound are told, and are no reason not to serve.
+fn logs(bound: Result<u64, &str>) -> ReadinessCheck {
+    let result = bound.map(|limit| format!("the last {} MiB of each log are kept", limit >> 20));
+    let result = result.map_err(|reason| format!("logs grow without bound, their heads cannot be freed: {reason}"));
+    let remedy = "put DATA_DIR on a file system that can punch holes: ext4, XFS, btrfs, tmpfs";
+    ReadinessCheck { required: false, ..check("logs", result, remedy) }
 }
 
 fn check(name: &str, result: Result<String, String>, remedy: &str) -> ReadinessCheck {

@@ -11,7 +11,7 @@ use dataplane_api::contract::{Contract, Seen};
 use dataplane_network::NoBackend;
 use dataplane_testkit::http::{Answer, Client};
 use dataplane_testkit::image::ImageBuilder;
-use dataplane_types::AddressPlan;
+use dataplane_types::{AddressPlan, Mib};
 use dataplane_vmm::{CloudHypervisor, ConfinementSwitches, HypervisorChoice};
 use serde_json::{Value, json};
 
@@ -70,6 +70,7 @@ impl Node {
             dns_server: [1, 1, 1, 1].into(),
             registry_plain_http: Vec::new(),
             reserved_bytes: 0,
+            log_limit: Mib(64),
             hypervisor: HypervisorChoice::CloudHypervisor,
             cloud_hypervisor_bin: Some(fake_ch()),
             // Without Landlock: the simulated VMM reads a file of the test that says how to misbehave.

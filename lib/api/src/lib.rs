@@ -42,7 +42,7 @@ pub use problem::Problem;
 pub use reply::Reply;
 pub use router::{Answered, Gate, Limits, Runtime};
 pub use secret::Secret;
-pub use sse::{SseEvent, SseStream};
+pub use sse::{SseBatch, SseEvent, SseStream};
 
 /// The document, byte for byte.
 pub const SPEC_YAML: &str = include_str!("../../../openapi.yaml");

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::agent::AgentLink;
+use crate::logs::journal::Journal;
 use crate::plan::{Leavings, Progress, Seen, SeenLink, SeenVmm, Step, plan};
 use crate::record::{OpKind, OpRecord};
 use crate::view::state_of;
@@ -152,6 +153,7 @@ pub(crate) struct Actor {
     pub(crate) waiting: Vec<oneshot::Sender<Result<(), DeleteError>>>,
     pub(crate) views: watch::Sender<Option<Arc<View>>>,
     pub(crate) resets: VecDeque<Instant>,
+    pub(crate) journal: Journal,
     /// Takes the instance off the manager's map: after it the id is free, so it comes before any answer.
     pub(crate) leave: Box<dyn Fn() + Send + Sync>,
 }
@@ -379,8 +381,9 @@ impl Actor {
     pub(crate) fn publish(&self) {
         let (state, has_snapshot) = (self.state(), self.snapshot);
         let (ready, init_ms) = (self.ready, self.init_ms);
-        let view = View { record: Arc::new(self.record.clone()), state, has_snapshot, ready, init_ms };
-        self.views.send_replace(Some(Arc::new(view)));
+        let view = Arc::new(View { record: Arc::new(self.record.clone()), state, has_snapshot, ready, init_ms });
+        self.journal.see(&view);
+        self.views.send_replace(Some(view));
     }
 
     fn farewell(&mut self) {

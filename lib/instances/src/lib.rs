@@ -21,8 +21,8 @@ mod view;
 
 pub use actor::{Action, Patch, Precondition};
 pub use error::{ActionError, CreateError, DeleteError, OpenError};
-pub use logs::{LogPiece, LogReader, MAX_PIECE_BYTES};
-pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances, Opened};
+pub use logs::{LogChunk, LogItem, LogPiece, LogReader, LogSource, MAX_PIECE_BYTES};
+pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances, LogLookup, Opened};
 pub use record::{ErrorRecord, OpKind, OpRecord, Record, Spec};
 pub use request::{CreateRequest, NetworkRequest, RestartPolicy, StandbyClass};
 pub use seams::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};

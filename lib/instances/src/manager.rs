@@ -5,7 +5,7 @@ mod opening;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use dataplane_store::Store;
@@ -16,15 +16,19 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::actor::{Action, Actor, CreateReply, DeleteMail, Order, OrderMail, Patch, Precondition, Restarts};
-use crate::logs::LogWatch;
+use crate::logs::journal::{Kind, Note, Scribe};
+use crate::logs::{Bound, Logs};
 use crate::ops::{Draft, prepare};
 use crate::plan::{Leavings, Progress};
-use crate::{ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, RootDisks, View};
+use crate::{ActionError, CreateError, CreateRequest, DeleteError, Links, LogReader, LogSource, RootDisks, View};
 
 pub use opening::Opened;
 
 /// How many deletes, and how many other requests, of one instance may wait.
 const LANE: usize = 64;
+
+/// How many ids of deleted instances are remembered, so that a client that comes back for a log learns of its end.
+const REMEMBERED: usize = 1024;
 
 /// What the manager works with.
 pub struct Deps {
@@ -48,6 +52,8 @@ pub struct Deps {
     pub dns: GuestDns,
     /// Bytes that must stay free on the data directory's disk.
     pub reserved_bytes: u64,
+    /// How much of each log is kept, in bytes.
+    pub log_limit: u64,
     /// How VMMs are confined.
     pub confiner: Confiner,
     /// The users that they run as.
@@ -104,6 +110,17 @@ pub struct Created {
     pub existed: bool,
 }
 
+/// Where the log of an id is.
+#[derive(Debug)]
+pub enum LogLookup {
+    /// Here, and so is what says that the instance is gone.
+    Here(LogReader, watch::Receiver<Option<Arc<View>>>),
+    /// It was here a while ago.
+    Departed,
+    /// Nobody knows of such an instance.
+    Unknown,
+}
+
 type CreateResult = Result<Arc<View>, Arc<CreateError>>;
 
 #[derive(Debug, Clone)]
@@ -132,7 +149,10 @@ struct EntryEnds {
 struct Inner {
     deps: Arc<Deps>,
     entries: RwLock<BTreeMap<InstanceId, Entry>>,
-    logs: LogWatch,
+    logs: Logs,
+    log_bound: Bound,
+    scribe: Scribe,
+    departed: Mutex<VecDeque<InstanceId>>,
     entered: AtomicU64,
     actors: TaskTracker,
 }
@@ -176,6 +196,7 @@ impl Instances {
         };
         tracing::info!(instance.id = %id, instance.uuid = %draft.record.uuid, image.digest = %draft.record.spec.image_digest, "the instance exists");
         let actor = self.new_actor(draft, number, (deletes, orders), views);
+        actor.journal.tell(&Note::new(Kind::Created, "the instance exists"));
         // Seen from here on, the instance itself keeps its image.
         actor.publish();
         drop(lease);
@@ -222,6 +243,12 @@ impl Instances {
         }
     }
 
+    fn remember(&self, id: InstanceId) {
+        let mut departed = self.0.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        departed.truncate(REMEMBERED - 1);
+        departed.push_front(id);
+    }
+
     fn new_actor(
         &self,
         draft: Draft,
@@ -232,9 +259,14 @@ impl Instances {
         let (manager, id) = (Arc::downgrade(&self.0), draft.record.id.clone());
         let leave = move || {
             if let Some(inner) = manager.upgrade() {
-                Self(inner).forget(&id, number);
+                let instances = Self(inner);
+                // First: at no moment is it neither here nor gone.
+                instances.remember(id.clone());
+                instances.forget(&id, number);
             }
         };
+        self.0.log_bound.keep(draft.paths.logs());
+        let journal = self.0.scribe.journal(draft.paths.dataplane_log(), Arc::clone(&self.0.deps.clock));
         Actor {
             deps: Arc::clone(&self.0.deps),
             paths: draft.paths,
@@ -257,6 +289,7 @@ impl Instances {
             waiting: Vec::new(),
             views,
             resets: VecDeque::new(),
+            journal,
             leave: Box::new(leave),
         }
     }
@@ -269,6 +302,7 @@ impl Instances {
         if tokio::time::timeout(patience, self.0.actors.wait()).await.is_err() {
             tracing::warn!(instances = self.0.actors.len(), "work in progress is left to the next start");
         }
+        self.0.scribe.flush().await;
     }
 
     /// One instance as it is now.
@@ -381,12 +415,23 @@ impl Instances {
         Some((view, came_true))
     }
 
-    /// Reads the log of an instance's console; `None` when there is no such instance.
+    /// Reads a log of an instance.
     #[must_use]
-    pub fn logs(&self, id: &InstanceId) -> Option<LogReader> {
-        self.get(id)?;
-        let paths = self.0.deps.store.layout().instance(id);
-        Some(LogReader::new(paths.serial_log(), &self.0.logs))
+    pub fn logs(&self, id: &InstanceId, source: LogSource) -> LogLookup {
+        if let Some((view, subject)) = self.get(id).zip(self.watch(id)) {
+            let paths = self.0.deps.store.layout().instance(id);
+            return LogLookup::Here(self.0.logs.reader(view.record.uuid, source, &paths), subject);
+        }
+        let departed = self.0.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        if departed.contains(id) { LogLookup::Departed } else { LogLookup::Unknown }
+    }
+
+    /// How many bytes of each log are kept, or why logs are not bounded.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn log_bound(&self) -> Result<u64, &str> {
+        self.0.log_bound.report()
     }
 
     /// Who uses an image.

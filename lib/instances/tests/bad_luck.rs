@@ -226,6 +226,7 @@ fn deps(store: &Store, vmms: Vec<Arc<dyn Vmm>>) -> Deps {
         limits: HostLimits { vcpus: 1, memory: Mib(1024) },
         dns: GuestDns { nameservers: Vec::new(), domain: "test".into() },
         reserved_bytes: 0,
+        log_limit: 64 << 20,
         confiner: Confiner::none(),
         uids: Mutex::new(UidPool::new(0)),
     }

@@ -261,6 +261,12 @@ impl InstancePaths {
         self.logs().join("vmm.log")
     }
 
+    /// What the daemon did to the instance.
+    #[must_use]
+    pub fn dataplane_log(&self) -> PathBuf {
+        self.logs().join("dataplane.log")
+    }
+
     /// The events of one VMM generation.
     #[must_use]
     pub fn events(&self, generation: u64) -> PathBuf {

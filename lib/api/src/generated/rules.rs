@@ -278,6 +278,7 @@ pub(super) static LABELS: Rule = Rule::Map {
     },
     max: 32usize,
 };
+pub(super) static LOG_SOURCE: Rule = Rule::Choice(&["app", "vmm", "dataplane"]);
 pub(super) static MAC: Rule = Rule::Text {
     min: 17usize,
     max: 17usize,
@@ -477,9 +478,14 @@ pub(super) static WAIT_FOR_INSTANCE_TIMEOUT_SECONDS: Rule = Rule::Integer {
     max: 3600i64,
 };
 pub(super) static GET_INSTANCE_LOGS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static GET_INSTANCE_LOGS_SOURCE: Rule = Rule::Named(&LOG_SOURCE);
 pub(super) static GET_INSTANCE_LOGS_TAIL: Rule = Rule::Integer {
     min: 0i64,
     max: 100000i64,
+};
+pub(super) static GET_INSTANCE_LOGS_OFFSET: Rule = Rule::Integer {
+    min: 0i64,
+    max: 9007199254740991i64,
 };
 pub(super) static GET_INSTANCE_LOGS_FOLLOW: Rule = Rule::Boolean;
 pub(super) static GET_INSTANCE_LOGS_LAST_EVENT_ID: Rule = Rule::Integer {

@@ -303,7 +303,7 @@ mod operations {
         method: "GET",
         path: "/instances/{instance_id}/logs",
         auth: true,
-        query: &["tail", "follow"],
+        query: &["source", "tail", "offset", "follow"],
         produces: &["text/event-stream", "text/plain"],
         consumes: &[],
         needs_body: false,
@@ -452,7 +452,7 @@ pub trait InstancesApi: Send + Sync + 'static {
         cx: Cx,
         request: WaitForInstance,
     ) -> impl Future<Output = Result<WaitForInstanceReply, Problem>> + Send;
-    /// `GET /instances/{instance_id}/logs`: The guest's output.
+    /// `GET /instances/{instance_id}/logs`: What the guest, its VMM or the daemon said.
     fn get_instance_logs(
         &self,
         cx: Cx,
@@ -1484,8 +1484,12 @@ impl IntoReply for WaitForInstanceReply {
 pub struct GetInstanceLogs {
     /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
+    /// Whose words; absent means `app`.
+    pub source: Option<types::LogSource>,
     /// How many of the last lines to begin with.
     pub tail: u32,
+    /// The offset to begin at, instead of `tail`; 0 is the beginning.
+    pub offset: Option<u64>,
     /// Whether to go on with new lines as they come.
     pub follow: bool,
     /// The id of the last event that arrived.
@@ -1498,7 +1502,9 @@ impl FromInput for GetInstanceLogs {
         Ok(Self {
             instance_id: input
                 .path("instance_id", &rules::GET_INSTANCE_LOGS_INSTANCE_ID)?,
+            source: input.query("source", &rules::GET_INSTANCE_LOGS_SOURCE)?,
             tail: input.query("tail", &rules::GET_INSTANCE_LOGS_TAIL)?.unwrap_or(100),
+            offset: input.query("offset", &rules::GET_INSTANCE_LOGS_OFFSET)?,
             follow: input
                 .query("follow", &rules::GET_INSTANCE_LOGS_FOLLOW)?
                 .unwrap_or(false),
@@ -1544,7 +1550,7 @@ pub enum GetInstanceLogsReply {
         /// The body.
         body: crate::ByteStream,
     },
-    /// 204: There is nothing behind `Last-Event-ID`, and there will not be.
+    /// 204: There is nothing behind `Last-Event-ID`, or the instance was deleted a while ago.
     NoContent,
 }
 impl IntoReply for GetInstanceLogsReply {

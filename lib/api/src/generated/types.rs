@@ -569,6 +569,199 @@ pub struct LogData {
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub partial: ::std::option::Option<bool>,
 }
+///One line of the log `dataplane`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct LogEntry {
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    pub event: LogEntryKind,
+    ///For people.
+    pub message: ::std::string::String,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub operation: ::std::option::Option<OperationKind>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub operation_id: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub state: ::std::option::Option<InstanceState>,
+    ///The `code` of `last_error`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub code: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub exit_code: ::std::option::Option<i32>,
+    ///The VMM's process.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub pid: ::std::option::Option<u32>,
+}
+/**`operation_begun` and `operation_ended` (with `code` where it failed or was undone), `state` (a new one),
+`ready`, `exited` (the program), `vmm_spawned`, `vmm_adopted` (by a daemon that was started), `vmm_exited`,
+`trouble` (a `last_error` that is no operation's end), `created`, `resumed` (a daemon was started and looks
+after the instance again), `lost` (lines that could not be written).
+*/
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum LogEntryKind {
+    #[serde(rename = "created")]
+    Created,
+    #[serde(rename = "resumed")]
+    Resumed,
+    #[serde(rename = "operation_begun")]
+    OperationBegun,
+    #[serde(rename = "operation_ended")]
+    OperationEnded,
+    #[serde(rename = "state")]
+    State,
+    #[serde(rename = "ready")]
+    Ready,
+    #[serde(rename = "exited")]
+    Exited,
+    #[serde(rename = "vmm_spawned")]
+    VmmSpawned,
+    #[serde(rename = "vmm_adopted")]
+    VmmAdopted,
+    #[serde(rename = "vmm_exited")]
+    VmmExited,
+    #[serde(rename = "trouble")]
+    Trouble,
+    #[serde(rename = "lost")]
+    Lost,
+}
+impl ::std::fmt::Display for LogEntryKind {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Created => f.write_str("created"),
+            Self::Resumed => f.write_str("resumed"),
+            Self::OperationBegun => f.write_str("operation_begun"),
+            Self::OperationEnded => f.write_str("operation_ended"),
+            Self::State => f.write_str("state"),
+            Self::Ready => f.write_str("ready"),
+            Self::Exited => f.write_str("exited"),
+            Self::VmmSpawned => f.write_str("vmm_spawned"),
+            Self::VmmAdopted => f.write_str("vmm_adopted"),
+            Self::VmmExited => f.write_str("vmm_exited"),
+            Self::Trouble => f.write_str("trouble"),
+            Self::Lost => f.write_str("lost"),
+        }
+    }
+}
+impl ::std::str::FromStr for LogEntryKind {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "created" => Ok(Self::Created),
+            "resumed" => Ok(Self::Resumed),
+            "operation_begun" => Ok(Self::OperationBegun),
+            "operation_ended" => Ok(Self::OperationEnded),
+            "state" => Ok(Self::State),
+            "ready" => Ok(Self::Ready),
+            "exited" => Ok(Self::Exited),
+            "vmm_spawned" => Ok(Self::VmmSpawned),
+            "vmm_adopted" => Ok(Self::VmmAdopted),
+            "vmm_exited" => Ok(Self::VmmExited),
+            "trouble" => Ok(Self::Trouble),
+            "lost" => Ok(Self::Lost),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for LogEntryKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for LogEntryKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+/**What was asked for from `from` on is gone: freed, since the log outgrew its limit. The stream goes on at `to`,
+which is smaller than `from` where the log ends before that (an offset of another instance, or a host that lost
+power before the log was on disk).
+*/
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct LogGap {
+    pub from: u64,
+    pub to: u64,
+}
+/**`app`: the guest's console. `vmm`: what the VMM's processes said. `dataplane`: what the daemon did to this
+instance, each line a `LogEntry` in JSON.
+*/
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum LogSource {
+    #[serde(rename = "app")]
+    App,
+    #[serde(rename = "vmm")]
+    Vmm,
+    #[serde(rename = "dataplane")]
+    Dataplane,
+}
+impl ::std::fmt::Display for LogSource {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::App => f.write_str("app"),
+            Self::Vmm => f.write_str("vmm"),
+            Self::Dataplane => f.write_str("dataplane"),
+        }
+    }
+}
+impl ::std::str::FromStr for LogSource {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "app" => Ok(Self::App),
+            "vmm" => Ok(Self::Vmm),
+            "dataplane" => Ok(Self::Dataplane),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for LogSource {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for LogSource {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
 ///`NetworkConfig`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]

@@ -29,6 +29,7 @@ impl Actor {
             }
             VmEvent::Exited(reason) => {
                 tracing::info!(instance.id = %id, %reason, "the VMM is gone");
+                self.journal.vmm_exited(&reason.to_string());
                 let expected = self
                     .record
                     .op

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dataplane_store::{DRAFT_PREFIX, InstancePaths};
 use dataplane_types::InstanceId;
@@ -14,7 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{CreateResult, Deps, Entry, EntryEnds, Inner, Instances};
 use crate::actor::{Actor, StepError};
-use crate::logs::LogWatch;
+use crate::logs::journal::{Kind, Note, Scribe};
+use crate::logs::{Bound, Logs};
 use crate::ops::Draft;
 use crate::plan::SeenLink;
 use crate::record::RECORD_VERSION;
@@ -63,11 +64,15 @@ impl Instances {
     /// # Errors
     /// [`OpenError`] when a record cannot be read or contradicts another: nothing is guessed.
     pub async fn open(deps: Deps) -> Result<Opened, OpenError> {
-        let logs = LogWatch::new().map_err(OpenError::Watch)?;
+        let directory = deps.store.layout().instances();
+        deps.store.create_dir(&directory, 0o711)?;
         let inner = Inner {
+            logs: Logs::default(),
+            log_bound: Bound::new(&directory, deps.log_limit).map_err(OpenError::Watch)?,
+            scribe: Scribe::start(),
+            departed: Mutex::default(),
             deps: Arc::new(deps),
             entries: RwLock::default(),
-            logs,
             entered: AtomicU64::new(0),
             actors: TaskTracker::new(),
         };
@@ -109,7 +114,6 @@ impl Instances {
     fn load(&self) -> Result<Vec<(Record, InstancePaths)>, OpenError> {
         let store = &self.0.deps.store;
         let layout = store.layout();
-        store.create_dir(&layout.instances(), 0o711)?;
         let mut records = Vec::new();
         for path in store.list(&layout.instances())? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -153,6 +157,7 @@ impl Instances {
         let EntryEnds { number, deletes, orders, views, done } = ends;
         let draft = Draft { record, paths, intended: false, link: SeenLink::Unknown };
         let actor = self.new_actor(draft, number, (deletes, orders), views);
+        actor.journal.tell(&Note::new(Kind::Resumed, "a daemon was started and looks after the instance"));
         Ok(Returning { entry, actor, done })
     }
 

@@ -12,6 +12,7 @@ use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, UidError, VmHandle, VmSp
 use tokio::task::block_in_place;
 
 use crate::actor::{Actor, LiveVmm, StepError};
+use crate::logs::journal::{Kind, Note};
 use crate::plan::SeenLink;
 use crate::record::{OpKind, VmmRecord};
 use crate::{Deps, Record, orphans};
@@ -234,6 +235,7 @@ impl Actor {
             self.vmm = Some(live);
             self.link = SeenLink::Up;
             tracing::info!(instance.id = %self.record.id, vmm.pid = process.pid, "adopted a living VMM");
+            self.journal.tell(&Note::new(Kind::VmmAdopted, "the VMM lives and was taken up").with_pid(process.pid));
             return Ok(());
         }
         if vmm.process.is_some() && self.record.stopped_at.is_none() && self.record.op.is_none() {

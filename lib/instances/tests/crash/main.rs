@@ -121,6 +121,7 @@ impl Bench {
             limits: HostLimits { vcpus: 4, memory: Mib(1024) },
             dns: GuestDns { nameservers: Vec::new(), domain: "test".into() },
             reserved_bytes: 0,
+            log_limit: 64 << 20,
             confiner: Confiner::none(),
             uids: Mutex::new(UidPool::new(0)),
         };
