@@ -12,6 +12,8 @@ mod harness;
 mod images;
 mod instances;
 mod logs;
+mod logs_followers;
+mod logs_soak;
 mod patch;
 mod recovery;
 mod standby;

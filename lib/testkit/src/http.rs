@@ -150,7 +150,7 @@ impl Client {
         }
         let response = self.send(request.body(Full::default())?).await?;
         anyhow::ensure!(response.status() == 200, "{path}: {}", response.status());
-        Ok(Events { body: response.into_body(), buffer: Vec::new() })
+        Ok(Events::of(response))
     }
 }
 
@@ -170,22 +170,33 @@ pub struct Event {
 pub struct Events {
     body: Incoming,
     buffer: Vec<u8>,
+    /// How much of it has been taken.
+    taken: usize,
 }
 
 impl Events {
+    /// The events of an answer.
+    #[must_use]
+    pub fn of(answer: Response<Incoming>) -> Self {
+        Self { body: answer.into_body(), buffer: Vec::new(), taken: 0 }
+    }
+
     /// The next event; `None` at the end of the stream. Comments are passed over.
     ///
     /// # Errors
     /// When the connection breaks.
     pub async fn next(&mut self) -> anyhow::Result<Option<Event>> {
         loop {
-            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
-                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                if let Some(event) = parse(&String::from_utf8_lossy(&block)) {
-                    return Ok(Some(event));
+            let rest = &self.buffer[self.taken..];
+            if let Some(end) = rest.windows(2).position(|pair| pair == b"\n\n") {
+                let event = parse(&String::from_utf8_lossy(&rest[..end]));
+                self.taken += end + 2;
+                if event.is_some() {
+                    return Ok(event);
                 }
                 continue;
             }
+            self.buffer.drain(..std::mem::take(&mut self.taken));
             match self.body.frame().await {
                 Some(frame) => {
                     if let Ok(data) = frame?.into_data() {

@@ -1,5 +1,5 @@
-//! What a guest does, chosen by the file name of `argv[0]`: `exit CODE`, `echo TEXT…`, `count`, `spin` (ignores being
-//! stopped), `reboot`, `panic`; anything else stays until it is stopped.
+//! What a guest does, chosen by the file name of `argv[0]`: `exit CODE`, `echo TEXT…`, `count`, `flood LINES` (so many
+//! every 10 ms), `spin` (ignores being stopped), `reboot`, `panic`; anything else stays until it is stopped.
 //!
 //! Invariant: what a program would go on with after a restore is in the guest's memory, nothing of it in a variable.
 
@@ -47,6 +47,7 @@ fn live(guest: &Shared) -> Result<Outcome, Gone> {
             return Ok(Outcome::Panic);
         }
         (None, "count") => count(guest)?,
+        (None, "flood") => flood(guest, argv.get(1).and_then(|lines| lines.parse().ok()).unwrap_or(1))?,
         (None, "spin") => {
             let kill_at = guest.stop_within(None)?;
             guest.sleep(kill_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())))?;
@@ -72,6 +73,21 @@ fn count(guest: &Shared) -> Result<ExitStatus, Gone> {
             guest.print(&format!("count {}", memory.count));
         })?;
         if guest.stop_within(Some(COUNT_INTERVAL))?.is_some() {
+            return Ok(ExitStatus::Signal(SIGTERM));
+        }
+    }
+}
+
+/// As [`count`], many lines of 100 bytes at a time.
+fn flood(guest: &Shared, lines: u64) -> Result<ExitStatus, Gone> {
+    loop {
+        guest.step(|memory| {
+            let numbers = memory.count + 1..=memory.count + lines;
+            let lines_of: Vec<_> = numbers.map(|number| format!("flood {number:<93}")).collect();
+            memory.count += lines;
+            guest.print(&lines_of.join("\n"));
+        })?;
+        if guest.stop_within(Some(Duration::from_millis(10)))?.is_some() {
             return Ok(ExitStatus::Signal(SIGTERM));
         }
     }
