@@ -3,9 +3,9 @@
 //! and what is aimed at.
 //!
 //! `cargo bench -p dataplane-testkit --bench lifecycle [-- SECTION…]` with the sections create, sustained, calls, adopt,
-//! standby, instant; all by default. It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN` names,
-//! with the simulated VMM, or with the real one that `DATAPLANE_BENCH_VMM` names; `TMPDIR` chooses the file system.
-//! Needs root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
+//! standby, instant, logs; all by default. It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN`
+//! names, with the simulated VMM, or with the real one that `DATAPLANE_BENCH_VMM` names; `TMPDIR` chooses the file
+//! system. Needs root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking, its helpers too")]
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
@@ -14,6 +14,7 @@ mod adopt;
 mod calls;
 mod create;
 mod instant;
+mod logs;
 mod machine;
 mod node;
 mod raw;
@@ -26,13 +27,14 @@ use crate::table::Table;
 /// A part of the bench: its name, and what it does.
 type Section = (&'static str, fn(&mut Table));
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     ("create", create::latency),
     ("sustained", create::sustained),
     ("calls", calls::count),
     ("adopt", adopt::measure),
     ("standby", standby::measure),
     ("instant", instant::measure),
+    ("logs", logs::measure),
 ];
 
 fn main() {

@@ -47,6 +47,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With variables of the daemon beside the usual ones.
+    pub(crate) fn start_with(extra: &[(&str, &str)]) -> Self {
         let vmm = vmm();
         // What stands for kernel and initramfs of a simulated guest is only opened.
         let boot = |name| if is_real() { binary(name) } else { PathBuf::from("/etc/os-release") };
@@ -59,7 +64,7 @@ impl Node {
             ("SUBNET_CIDR", "10.9.0.0/20"),
             ("SUBNET_GATEWAY", "10.9.0.1"),
         ];
-        let daemon = Daemon::start(&binary("dataplane"), &environment, |_, _, _| Ok(())).unwrap();
+        let daemon = Daemon::start(&binary("dataplane"), &[&environment, extra].concat(), |_, _, _| Ok(())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let node = Self { client: daemon.client(), daemon, runtime };
         let (image, program) = if is_real() {

@@ -1,5 +1,8 @@
 //! The console log over HTTP.
 
+use std::io::Write as _;
+
+use dataplane_api::types::{InstanceState, LogEntry, LogEntryKind, OperationKind};
 use dataplane_testkit::http::Event;
 use hyper::Request;
 use serde_json::Value;
@@ -96,4 +99,103 @@ async fn a_daemon_that_stops_says_restart_and_the_log_goes_on_behind_it() {
     let number = |event: &Event| text(event).rsplit(' ').next().unwrap().parse::<u64>();
     assert!(number(&next).is_ok(), "{next:?}");
     assert_eq!(next.id.parse::<u64>().unwrap(), id.parse::<u64>().unwrap() + text(&next).len() as u64 + 1);
+}
+
+async fn plain(node: &Node, path: &str) -> String {
+    let request = Request::get(path).header("host", "localhost").header("accept", "text/plain");
+    let answer = node.client.call(request.body(http_body_util::Full::default()).unwrap()).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+/// The entries of the daemon's own log of an instance, as the spec has them.
+async fn entries(node: &Node, id: &str) -> Vec<LogEntry> {
+    let text = plain(node, &format!("/instances/{id}/logs?source=dataplane&offset=0")).await;
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_daemon_did_can_be_read() {
+    let mut node = Node::start().await;
+    node.import().await;
+    node.create("told", &["stay"]).await;
+    node.until("told", |instance| instance["ready"] == true).await;
+    assert_eq!(node.act("told", "standby").await.0, 200);
+    assert_eq!(node.act("told", "restore").await.0, 200);
+    node.until("told", |instance| instance["ready"] == true).await;
+    node.stop().await;
+    node.launch().await;
+    let [pid] = node.vmms()[..] else { panic!("one VMM") };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    node.until("told", |instance| instance["state"] == "Stopped" && instance["operation"].is_null()).await;
+    // Written behind the answers, but soon.
+    let begin = std::time::Instant::now();
+    let found = loop {
+        let found = entries(&node, "told").await;
+        if found.iter().any(|entry| entry.state == Some(InstanceState::Stopped)) {
+            break found;
+        }
+        assert!(begin.elapsed().as_secs() < 10, "{found:#?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let operations: Vec<_> =
+        found.iter().filter_map(|entry| Some((entry.operation?, entry.event, entry.code.clone()))).collect();
+    let [begun, ended] = [LogEntryKind::OperationBegun, LogEntryKind::OperationEnded];
+    let expected = [OperationKind::Create, OperationKind::Standby, OperationKind::Restore];
+    assert_eq!(operations, expected.map(|kind| [(kind, begun, None), (kind, ended, None)]).concat(), "{found:#?}");
+    let times = |kind| found.iter().filter(|entry| entry.event == kind).count();
+    assert_eq!([times(LogEntryKind::Created), times(LogEntryKind::Resumed), times(LogEntryKind::VmmAdopted)], [1; 3]);
+    assert_eq!([times(LogEntryKind::VmmSpawned), times(LogEntryKind::VmmExited)], [2; 2], "{found:#?}");
+    let adopted = found.iter().find(|entry| entry.event == LogEntryKind::VmmAdopted).unwrap();
+    assert_eq!(adopted.pid, Some(pid));
+    let trouble: Vec<_> = found.iter().filter(|entry| entry.event == LogEntryKind::Trouble).collect();
+    assert_eq!(trouble.iter().map(|entry| entry.code.as_deref()).collect::<Vec<_>>(), [Some("vmm_exited")]);
+    let states: Vec<_> = found.iter().filter_map(|entry| entry.state).collect();
+    assert_eq!((states[0], states.last()), (InstanceState::Stopped, Some(&InstanceState::Stopped)), "{states:?}");
+    assert!(states.windows(2).all(|pair| pair[0] != pair[1] || pair[0] == InstanceState::Running), "{states:?}");
+    assert!(found.is_sorted_by_key(|entry| entry.at));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_source_has_a_stream_of_its_own() {
+    let node = Node::start().await;
+    node.import().await;
+    node.create("echo", &["echo", "hello"]).await;
+    let log = node.data().join("instances/echo/logs/vmm.log");
+    std::fs::File::options().append(true).open(log).unwrap().write_all(b"a\xff\nvmm\n").unwrap();
+    let mut events = node.client.events("/instances/echo/logs?source=vmm&offset=0&follow=true", None).await.unwrap();
+    let event = events.next().await.unwrap().unwrap();
+    assert_eq!((event.id.as_str(), event.data.as_str()), ("3", r#"{"base64":"Yf8="}"#));
+    assert_eq!(text(&events.next().await.unwrap().unwrap()), "vmm");
+    assert_eq!(plain(&node, "/instances/echo/logs?source=vmm&offset=3").await, "vmm\n");
+    let answer = node.client.get("/instances/echo/logs?source=kernel").await.unwrap();
+    assert_eq!(answer.code(), "invalid_field");
+    let ready = node.client.get("/readyz").await.unwrap().json();
+    let logs = ready["checks"].as_array().unwrap().iter().find(|check| check["name"] == "logs").unwrap();
+    assert_eq!((&logs["ok"], &logs["required"]), (&true.into(), &false.into()), "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_is_not_there_is_a_gap_and_a_stranger_is_not_found() {
+    let node = Node::start().await;
+    node.import().await;
+    node.create("echo", &["echo", "hello"]).await;
+    let stop = |id: &'static str| node.act(id, "stop");
+    assert_eq!(stop("echo").await.0, 200);
+    let length = std::fs::metadata(node.data().join("instances/echo/logs/serial.log")).unwrap().len();
+    let mut events = node.client.events("/instances/echo/logs?offset=1000000", None).await.unwrap();
+    let gap = events.next().await.unwrap().unwrap();
+    assert_eq!((gap.event.as_str(), gap.id.as_str()), ("gap", length.to_string().as_str()));
+    assert_eq!(gap.data, format!(r#"{{"from":1000000,"to":{length}}}"#));
+    assert_eq!(events.next().await.unwrap().unwrap().event, "end");
+    // The id of a gap resumes as any other.
+    let request = |path: &str, id: &str| {
+        let request = Request::get(path).header("host", "localhost").header("last-event-id", id);
+        node.client.call(request.body(http_body_util::Full::default()).unwrap())
+    };
+    assert_eq!(request("/instances/echo/logs", &gap.id).await.unwrap().status, 204);
+    assert_eq!(node.client.delete("/instances/echo").await.unwrap().status, 204);
+    assert_eq!(request("/instances/echo/logs?follow=true", &gap.id).await.unwrap().status, 204);
+    assert_eq!(node.client.get("/instances/echo/logs?offset=0").await.unwrap().status, 204);
+    assert_eq!(request("/instances/never/logs", &gap.id).await.unwrap().code(), "instance_not_found");
 }
