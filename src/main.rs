@@ -65,7 +65,8 @@ fn run(raw: RawConfig) -> anyhow::Result<()> {
 }
 
 /// Each instance takes five descriptors (process, API socket, agent, event file, its watch), each follower of a log one,
-/// and shells allow 1,024 for the sake of programs that use `select`. As many as may be are allowed; VMMs inherit that and use `poll`.
+/// and shells allow 1,024 for the sake of programs that use `select`. As many as may be are allowed; VMMs inherit that,
+/// and use `poll`.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

@@ -86,7 +86,7 @@ impl Actor {
         if self.deleting() {
             return Ok(());
         }
-        self.tell_if_missed();
+        let missed = self.missed();
         let (stays_down, unresponsive) = (self.snapshot, self.is_unresponsive());
         let at = self.deps.clock.now();
         let silence = || ErrorRecord { code: "vmm_unresponsive".into(), message: UNRESPONSIVE.into(), at };
@@ -104,6 +104,9 @@ impl Actor {
         // Not before the record says so: what could not be recorded is not begun again.
         self.progress.undo = false;
         self.cause = None;
+        if let Some(error) = missed {
+            self.tell_joined(Err(error));
+        }
         Ok(())
     }
 
@@ -113,19 +116,25 @@ impl Actor {
     }
 
     /// What did not come about, because the guest has ended or the VMM does not answer, is not answered as if it had.
-    fn tell_if_missed(&mut self) {
-        let (kind, state, id) = (self.kind(), self.state(), self.record.id.clone());
-        let missed = match kind {
-            Some(OpKind::Pause | OpKind::Resume | OpKind::Resize | OpKind::Restore) if self.is_unresponsive() => {
-                return self.tell_joined(Err(ActionError::Failed(id, UNRESPONSIVE.into())));
+    fn missed(&self) -> Option<ActionError> {
+        let (kind, state, id) = (self.kind()?, self.state(), self.record.id.clone());
+        let goal = match kind {
+            OpKind::Pause | OpKind::Resume | OpKind::Resize | OpKind::Restore if self.is_unresponsive() => {
+                return Some(ActionError::Failed(id, UNRESPONSIVE.into()));
             }
-            Some(OpKind::Pause) => state != InstanceState::Paused,
-            Some(OpKind::Resume) => state != InstanceState::Running,
-            Some(_) | None => false,
+            OpKind::Pause => InstanceState::Paused,
+            OpKind::Resume => InstanceState::Running,
+            OpKind::Create
+            | OpKind::Start
+            | OpKind::Stop
+            | OpKind::Reboot
+            | OpKind::Restart
+            | OpKind::Standby
+            | OpKind::Restore
+            | OpKind::Resize
+            | OpKind::Delete => return None,
         };
-        if let Some(wanted) = kind.filter(|_| missed) {
-            self.tell_joined(Err(ActionError::InvalidState { id, state, wanted }));
-        }
+        (state != goal).then_some(ActionError::InvalidState { id, state, wanted: kind })
     }
 
     fn answer_to(&self, error: &StepError) -> ActionError {
