@@ -7,6 +7,7 @@
 mod clock;
 mod events;
 mod failure;
+mod observe;
 mod orders;
 mod restarts;
 
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::agent::AgentLink;
 use crate::logs::journal::Journal;
-use crate::plan::{Leavings, Progress, Seen, SeenLink, SeenVmm, Step, plan};
+use crate::plan::{Leavings, Progress, SeenLink, Step, plan};
 use crate::record::{OpKind, OpRecord};
 use crate::view::state_of;
 use crate::{ActionError, CreateError, DeleteError, Deps, ErrorRecord, InstanceState, Record, View};
@@ -231,52 +232,6 @@ impl Actor {
             }
         }
         Err(StepError::Endless)
-    }
-
-    /// What there is, and why the VMM does not say what it is doing, when it does not.
-    pub(crate) async fn observe(&mut self) -> (Seen, Option<VmmError>) {
-        let asked = match &mut self.vmm {
-            Some(live) => {
-                let known = std::mem::take(&mut live.is_fresh).then_some(live.state);
-                Some(if let Some(state) = known { Ok(state) } else { live.handle.state().await })
-            }
-            None => None,
-        };
-        let mut silence = None;
-        let vmm = match asked {
-            None => SeenVmm::Gone,
-            Some(Ok(state)) => {
-                self.seen_state(state);
-                SeenVmm::Alive(state)
-            }
-            Some(Err(error)) => {
-                self.unresponsive(&error);
-                silence = Some(error);
-                SeenVmm::Unresponsive
-            }
-        };
-        let Self { link, snapshot, leavings, progress, hopeless, .. } = *self;
-        (Seen { vmm, link, snapshot, leavings, progress, hopeless }, silence)
-    }
-
-    /// The VMM does not answer: what it was doing last is what is known of it, beside the trouble.
-    fn unresponsive(&mut self, error: &VmmError) {
-        let known = self.vmm.as_mut().is_none_or(|live| std::mem::replace(&mut live.unresponsive, true));
-        if self.record.op.is_none() && !known {
-            return self.trouble("vmm_unresponsive", &chain(error));
-        }
-        tracing::warn!(instance.id = %self.record.id, error = %chain(error), "the VMM does not answer");
-    }
-
-    fn seen_state(&mut self, state: VmState) {
-        if state == VmState::Shutdown {
-            // The event may still be on its way: the state and its time appear together all the same.
-            self.ended();
-        }
-        if let Some(live) = &mut self.vmm {
-            live.state = state;
-            live.unresponsive = false;
-        }
     }
 
     async fn execute(&mut self, step: Step) -> Result<(), StepError> {
