@@ -11,8 +11,8 @@ use dataplane_api::{
     ByteStream, GetInstanceLogs, GetInstanceLogsAccept, GetInstanceLogsReply, Problem, SseBatch, SseEvent, SseStream,
 };
 use dataplane_instances::{Instances, LogChunk, LogItem, LogLookup, LogPiece, LogReader, LogSource, View};
-use futures_util::Stream;
 use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt as _};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -68,7 +68,12 @@ impl Tail {
             return Ok(Some(item));
         }
         // Both are cancel-safe. What the log still holds comes before the end.
-        let gone = async { drop(self.subject.wait_for(Option::is_none).await) };
+        let gone = async {
+            if self.subject.wait_for(Option::is_none).await.is_err() {
+                // Nobody looks after the instance any longer, which is not its end: the daemon stops.
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             biased;
             item = self.reader.next(self.follow) => return item,
@@ -78,18 +83,37 @@ impl Tail {
     }
 }
 
+/// While one chunk is sent the next one is read and rendered, and no more than that: what a client does not read is not
+/// made.
+const AT_ONCE: usize = 2;
+
+/// A chunk smaller than this is rendered where it is.
+const SMALL: usize = 16 << 10;
+
 fn events(tail: Tail) -> impl Stream<Item = Bytes> + Send {
-    unfold(tail, |mut tail| async move {
+    let items = unfold(tail, |mut tail| async move {
         match tail.next().await {
-            Ok(Some(LogItem::Chunk(chunk))) => Some((chunk.rendering(render), tail)),
-            Ok(Some(LogItem::Gap { from, to })) => Some((gap(from, to), tail)),
-            Ok(None) => None,
+            Ok(item) => Some((item?, tail)),
             Err(error) => {
                 tracing::warn!(error = %error, "read a log");
                 None
             }
         }
-    })
+    });
+    items.map(wire).buffered(AT_ONCE)
+}
+
+async fn wire(item: LogItem) -> Bytes {
+    match item {
+        LogItem::Gap { from, to } => gap(from, to),
+        LogItem::Chunk(chunk) if chunk.bytes().len() < SMALL => chunk.rendering(render),
+        LogItem::Chunk(chunk) => {
+            let rendered = Arc::clone(&chunk);
+            let task = tokio::task::spawn_blocking(move || rendered.rendering(render));
+            // It does not panic; if it did, here it would again.
+            task.await.unwrap_or_else(|_| chunk.rendering(render))
+        }
+    }
 }
 
 /// A `LogData` that borrows.
@@ -117,9 +141,28 @@ fn render(chunk: &LogChunk) -> Bytes {
     // Lines of some 100 bytes and their frames fit; what does not makes it grow.
     let mut batch = SseBatch::with_capacity(chunk.bytes().len() * 3 / 2 + 64);
     for piece in chunk.pieces() {
-        batch.push_json(piece.end, &Data::from(piece));
+        let written = batch.push_json(piece.end, |out| write_data(out, piece));
+        if let Err(error) = written {
+            tracing::error!(error = %error, "a line of a log could not be written as JSON");
+        }
     }
     batch.into_bytes()
+}
+
+fn write_data(out: &mut Vec<u8>, piece: LogPiece<'_>) -> serde_json::Result<()> {
+    if piece.partial || !is_plain(piece.bytes) {
+        return serde_json::to_writer(out, &Data::from(piece));
+    }
+    out.extend_from_slice(br#"{"text":""#);
+    out.extend_from_slice(piece.bytes);
+    out.extend_from_slice(br#""}"#);
+    Ok(())
+}
+
+/// Whether JSON has these bytes as they are. Without a way out of the loop, so that many are looked at at once.
+fn is_plain(bytes: &[u8]) -> bool {
+    let special = |byte: u8| !(0x20..0x7f).contains(&byte) | (byte == b'"') | (byte == b'\\');
+    !bytes.iter().fold(false, |found, byte| found | special(*byte))
 }
 
 fn gap(from: u64, to: u64) -> Bytes {
@@ -166,7 +209,9 @@ mod tests {
     use super::*;
 
     fn data(bytes: &[u8], partial: bool) -> (String, LogData) {
-        let text = serde_json::to_string(&Data::from(LogPiece { end: 9, bytes, partial })).unwrap();
+        let mut out = Vec::new();
+        write_data(&mut out, LogPiece { end: 9, bytes, partial }).unwrap();
+        let text = String::from_utf8(out).unwrap();
         let parsed = serde_json::from_str(&text).unwrap();
         (text, parsed)
     }
@@ -175,6 +220,15 @@ mod tests {
     fn every_line_fits_one_event_whatever_it_holds() {
         let (text, parsed) = data(b"a \"b\"\x1b", false);
         assert_eq!((text.as_str(), parsed.text.as_deref()), (r#"{"text":"a \"b\"\u001b"}"#, Some("a \"b\"\u{1b}")));
+        assert_eq!(data(b"plain", false).0, r#"{"text":"plain"}"#);
+        assert_eq!(data(b"cut", true).0, r#"{"text":"cut","partial":true}"#);
+        for byte in 0..=0xff {
+            let line = [b'a', byte, b'z'];
+            let (text, parsed) = data(&line, false);
+            let back = parsed.text.map(String::into_bytes);
+            let back = back.or_else(|| parsed.base64.map(|base64| STANDARD.decode(base64).unwrap()));
+            assert_eq!(back.as_deref(), Some(&line[..]), "{text}");
+        }
         let (text, parsed) = data(&[0xff], true);
         assert_eq!((text.as_str(), parsed.partial), (r#"{"base64":"/w==","partial":true}"#, Some(true)));
     }

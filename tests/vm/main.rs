@@ -7,5 +7,6 @@
 mod guest;
 mod harness;
 mod lifecycle;
+mod logs;
 mod network;
 mod standby;

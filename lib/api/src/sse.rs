@@ -5,14 +5,12 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream::{Stream, StreamExt as _, unfold};
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -78,18 +76,20 @@ impl SseBatch {
         self.0.extend_from_slice(event.to_wire().as_bytes());
     }
 
-    /// Adds a message whose data is a value in JSON, which never has a line end of its own.
-    pub fn push_json(&mut self, id: u64, value: &impl Serialize) {
+    /// Adds a message whose data `write` appends: compact JSON, which never has a line end of its own. Where it fails
+    /// nothing is added.
+    pub fn push_json<E>(&mut self, id: u64, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let begin = self.0.len();
-        // A vector takes everything; what cannot be written as JSON is no event.
-        let _infallible = write!(self.0, "id: {id}\ndata: ");
-        match serde_json::to_writer(&mut self.0, value) {
+        self.0.extend_from_slice(b"id: ");
+        // A vector takes every number.
+        let _infallible = serde_json::to_writer(&mut self.0, &id);
+        self.0.extend_from_slice(b"\ndata: ");
+        let written = write(&mut self.0);
+        match written {
             Ok(()) => self.0.extend_from_slice(b"\n\n"),
-            Err(error) => {
-                tracing::error!(error = %error, "an event could not be written");
-                self.0.truncate(begin);
-            }
+            Err(_) => self.0.truncate(begin),
         }
+        written
     }
 
     /// The bytes.
@@ -242,7 +242,13 @@ mod tests {
         let (_stop, until) = until(None);
         let value = serde_json::json!({ "text": "a\nb\r" });
         let mut batch = SseBatch::with_capacity(64);
-        batch.push_json(7, &value);
+        batch.push_json(7, |out| serde_json::to_writer(out, &value)).unwrap();
+        batch
+            .push_json(8, |out| {
+                out.extend_from_slice(b"half");
+                Err(())
+            })
+            .unwrap_err();
         batch.push(&SseEvent::data("gone").with_id(9).with_event("gap"));
         let one = text(render(SseStream::of_batches(stream::iter([batch.into_bytes()])), until.clone(), Duration::MAX));
         let events =

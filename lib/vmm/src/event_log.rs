@@ -71,6 +71,10 @@ impl EventLog {
         let file = File::open(path)
             .inspect_err(|error| tracing::warn!(?path, error = error as &dyn std::error::Error, "no event file"))
             .ok();
+        if let Some(file) = &file {
+            // The head of a file that has grown too large may be a hole: it is not read. An empty file has no data.
+            let _nothing_yet = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0));
+        }
         Self { path: path.to_owned(), file, documents: Documents::default() }
     }
 
@@ -186,6 +190,18 @@ mod tests {
             }
             assert_eq!(found, ["a", "b", "c"], "pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_freed_head_is_passed_over_up_to_the_next_document() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        // As long as nobody wants to read.
+        file.as_file().set_len(1 << 40).unwrap();
+        std::io::Seek::seek(&mut file, io::SeekFrom::End(0)).unwrap();
+        std::io::Write::write_all(&mut file, b"\"event\": \"half\"}}\n{\"event\": \"whole\"}\n").unwrap();
+        let mut seen = Vec::new();
+        EventLog::open(file.path()).read_each(|document| seen.extend(document["event"].as_str().map(str::to_owned)));
+        assert_eq!(seen, ["whole"]);
     }
 
     #[test]

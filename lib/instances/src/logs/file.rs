@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::chunk::{LogChunk, MAX_PIECE_BYTES, complete};
 
 /// How much is read at once. More than one piece, so that a read always yields one when there is one.
-const READ: usize = 4 * MAX_PIECE_BYTES;
+const READ: usize = 2 * MAX_PIECE_BYTES;
 
 /// How far back lines are looked for: beyond it a tail begins with fewer.
 const MAX_TAIL_BYTES: u64 = 64 << 20;
