@@ -91,7 +91,7 @@ async fn follow(client: Client, is_slow: bool) -> Seen {
 async fn read(seen: &mut Seen, mut events: Events, is_slow: bool) {
     while let Ok(Some(event)) = events.next().await {
         seen.take(&event);
-        if is_slow && seen.lines % 2000 == 0 {
+        if is_slow && seen.lines.is_multiple_of(2000) {
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
     }

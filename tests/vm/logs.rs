@@ -83,7 +83,8 @@ async fn a_follower_sees_all_that_a_guest_printed_whatever_happened_meanwhile() 
     let file = std::fs::read(host.daemon.data().join("instances/one/logs/serial.log")).unwrap();
     host.delete("one", 0).await.unwrap();
     let seen = tokio::time::timeout(PATIENCE, follower).await.unwrap().unwrap();
-    assert!(seen.connections > ROUNDS, "{} connections", seen.connections);
+    // It may have come after the first daemon was gone.
+    assert!(seen.connections >= ROUNDS, "{} connections", seen.connections);
     let lines: Vec<_> =
         String::from_utf8(file).unwrap().lines().map(|line| line.trim_end_matches('\r').to_owned()).collect();
     assert!(seen.lines.len() > 100 && seen.lines[..] == lines[..seen.lines.len()], "it saw something else");
