@@ -95,6 +95,31 @@ impl Gate for Policy {
 struct Wire {
     sub: Option<String>,
     exp: f64,
+    #[serde(default)]
+    scope: Scope,
+}
+
+/// A text of words, as RFC 8693 has it, or a list of them.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Scope {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Scope {
+    fn words(self) -> Vec<String> {
+        match self {
+            Self::Text(text) => text.split_ascii_whitespace().map(str::to_owned).collect(),
+            Self::List(words) => words,
+        }
+    }
 }
 
 impl Tokens {
@@ -126,7 +151,7 @@ impl Tokens {
         if expires_at <= now {
             return Err(refuse("the token has expired"));
         }
-        Ok(Claims { subject: claims.sub, expires_at })
+        Ok(Claims { subject: claims.sub, expires_at, scopes: claims.scope.words() })
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dataplane_agent::{AGENT_PORT_NAME, AGENT_VSOCK_PORT};
+use dataplane_agent::{AGENT_PORT_NAME, AGENT_VSOCK_PORT, Answer, Ask, ExitStatus};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,10 +19,12 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bi
 
 use crate::asks::Asks;
 use crate::error::{During as _, InitError};
+use crate::exec::Place;
+use crate::streams::Streams;
 use crate::sys;
 use crate::uevent::Uevents;
 use crate::virtio::{Devices, Kind};
-use dataplane_init::conversation::{Conversation, Facts, Order};
+use dataplane_init::conversation::{Conversation, Facts, Order, Ticket};
 
 /// How often a port without a host is looked at: the kernel reports its state, not its change.
 const PORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,6 +38,7 @@ pub(crate) struct Agent {
     channel: Channel,
     pub(crate) facts: Facts,
     asks: Asks,
+    streams: Streams,
 }
 
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl Agent {
         } else {
             Channel::None
         };
-        Ok(Self { channel, facts: Facts::default(), asks: Asks::open()? })
+        Ok(Self { channel, facts: Facts::default(), asks: Asks::open()?, streams: Streams::default() })
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -84,8 +87,9 @@ impl Agent {
     }
 
     /// The program was started, on the image's root; `proc` is init's own /proc.
-    pub(crate) fn started(&mut self, init_ms: u64, proc: OwnedFd) {
+    pub(crate) fn started(&mut self, init_ms: u64, proc: OwnedFd, place: Place) {
         self.asks.allow_volumes(proc);
+        self.streams.allow(place);
         self.facts.started = Some(init_ms);
         let facts = self.facts.clone();
         if let Some(conversation) = self.conversation() {
@@ -101,17 +105,29 @@ impl Agent {
         }
     }
 
+    /// A child of init that is not the program has ended.
+    pub(crate) fn child_ended(&mut self, pid: i32, status: ExitStatus) {
+        self.streams.child_ended(pid, status);
+    }
+
+    /// The program has ended: its namespace is gone, and nothing more runs beside it.
+    pub(crate) fn program_ended(&mut self) {
+        self.streams.forbid();
+    }
+
     fn conversation(&mut self) -> Option<&mut Conversation> {
-        match &mut self.channel {
-            Channel::None => None,
-            Channel::Vsock { link, .. } => link.as_mut().map(|link| &mut link.conversation),
-            Channel::Port { link, .. } => link.as_mut(),
-        }
+        self.channel.conversation()
     }
 
     /// What to wait for.
     pub(crate) fn interests(&self) -> Vec<PollFd<'_>> {
         let mut entries = vec![PollFd::new(self.asks.bell(), PollFlags::POLLIN)];
+        let takes_data = match &self.channel {
+            Channel::None => false,
+            Channel::Vsock { link, .. } => link.as_ref().is_some_and(|link| link.conversation.takes_data()),
+            Channel::Port { link, .. } => link.as_ref().is_some_and(Conversation::takes_data),
+        };
+        entries.extend(self.streams.interests(takes_data));
         match &self.channel {
             Channel::None => {}
             Channel::Vsock { listener, link } => {
@@ -134,23 +150,51 @@ impl Agent {
         }
     }
 
-    /// Accepts, reads, answers and writes as far as that goes without waiting. Questions are not among the orders.
+    /// Accepts, reads, answers and writes as far as that goes without waiting. Only what is not the agent's own is among
+    /// the orders.
     pub(crate) fn serve(&mut self) -> Vec<Order> {
-        let mut orders = self.exchange();
-        let asked: Vec<_> = orders.extract_if(.., |order| matches!(order, Order::Ask(..))).collect();
+        let orders = self.exchange();
+        let mut left = Vec::new();
         let mut answers = self.asks.ready();
-        for order in asked {
-            if let Order::Ask(ticket, ask) = order {
-                answers.extend(self.asks.take(ticket, ask).map(|answer| (ticket, answer)));
+        for order in orders {
+            match order {
+                Order::Stop { .. } | Order::ExitRecorded => left.push(order),
+                Order::Ask(ticket, ask) => answers.extend(self.take(ticket, ask).map(|answer| (ticket, answer))),
+                Order::Anew => self.streams.abandon(),
+                Order::Open { stream, window, what } => {
+                    if let Some(conversation) = self.channel.conversation() {
+                        self.streams.open(stream, window, what, conversation);
+                    }
+                }
+                Order::Stream { stream, order } => self.streams.order(stream, order),
+                Order::Data { stream, payload } => self.streams.data(stream, &payload),
             }
         }
-        if !answers.is_empty()
-            && let Some(conversation) = self.conversation()
-        {
-            // They leave in the next turn, which comes at once: the channel takes something, and is waited for.
+        if let Some(conversation) = self.conversation() {
             answers.into_iter().for_each(|(ticket, answer)| conversation.answer(ticket, answer));
         }
-        orders
+        self.streams.work(self.channel.conversation());
+        // What does not go now leaves in a later turn: the channel is waited for until it takes something.
+        self.channel.flush();
+        left
+    }
+
+    fn take(&mut self, ticket: Ticket, ask: Ask) -> Option<Answer> {
+        match ask {
+            Ask::Processes { after } => Some(self.streams.list(after)),
+            Ask::Process { pid } => Some(self.streams.get(pid)),
+            Ask::Kill { pid, signal, group } => Some(self.streams.kill(pid, signal, group)),
+            Ask::Ping
+            | Ask::Sync
+            | Ask::SetClock { .. }
+            | Ask::ReadClock
+            | Ask::OnlineCpus
+            | Ask::Mount { .. }
+            | Ask::Unmount { .. }
+            | Ask::Freeze { .. }
+            | Ask::Thaw { .. }
+            | Ask::ReadUsage => self.asks.take(ticket, ask),
+        }
     }
 
     fn exchange(&mut self) -> Vec<Order> {
@@ -186,6 +230,33 @@ impl Agent {
     }
 }
 
+impl Channel {
+    fn conversation(&mut self) -> Option<&mut Conversation> {
+        match self {
+            Self::None => None,
+            Self::Vsock { link, .. } => link.as_mut().map(|link| &mut link.conversation),
+            Self::Port { link, .. } => link.as_mut(),
+        }
+    }
+
+    /// Writes what can be written now. A failure is met again by the next exchange.
+    fn flush(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Vsock { link, .. } => {
+                if let Some(link) = link {
+                    write_out(&mut link.stream, &mut link.conversation);
+                }
+            }
+            Self::Port { port, link } => {
+                if let Some(conversation) = link {
+                    write_out(port, conversation);
+                }
+            }
+        }
+    }
+}
+
 fn flags_for(conversation: &Conversation) -> PollFlags {
     if conversation.outgoing().is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
 }
@@ -194,7 +265,7 @@ fn flags_for(conversation: &Conversation) -> PollFlags {
 fn exchange(stream: &mut File, conversation: &mut Conversation, facts: &Facts) -> (Vec<Order>, bool) {
     let mut orders = Vec::new();
     let mut alive = true;
-    let mut bytes = [0; 4096];
+    let mut bytes = [0; 16 << 10];
     for _ in 0..MAX_READS {
         match stream.read(&mut bytes) {
             Ok(0) => alive = false,
@@ -207,15 +278,21 @@ fn exchange(stream: &mut File, conversation: &mut Conversation, facts: &Facts) -
         }
         break;
     }
-    while alive && !conversation.outgoing().is_empty() {
+    alive = alive && write_out(stream, conversation);
+    (orders, alive && !conversation.is_stuck())
+}
+
+/// Writes what is possible; says whether the conversation can go on.
+fn write_out(stream: &mut File, conversation: &mut Conversation) -> bool {
+    while !conversation.outgoing().is_empty() {
         match stream.write(conversation.outgoing()) {
             Ok(count) if count > 0 => conversation.sent(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Ok(_) | Err(_) => alive = false,
+            Ok(_) | Err(_) => return false,
         }
     }
-    (orders, alive && !conversation.is_stuck())
+    true
 }
 
 fn vsock_listener() -> nix::Result<OwnedFd> {

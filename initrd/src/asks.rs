@@ -19,7 +19,7 @@ use nix::unistd::{pipe2, sync};
 
 use crate::error::{During as _, InitError};
 use crate::volumes::Volumes;
-use crate::{clock, cpus};
+use crate::{clock, cpus, usage};
 
 /// Questions that are worked on at one time.
 const MAX_WORKERS: usize = 8;
@@ -68,6 +68,15 @@ impl Asks {
                 Ok(Answer::Done)
             }),
             Ask::OnlineCpus => Box::new(cpus::online_all),
+            Ask::ReadUsage => {
+                let Some(volumes) = self.volumes.clone() else {
+                    return Some(told(Err("the guest has not started its program".to_owned())));
+                };
+                Box::new(move || usage::read(volumes.proc()))
+            }
+            Ask::Processes { .. } | Ask::Process { .. } | Ask::Kill { .. } => {
+                return Some(told(Err("this is not asked here".to_owned())));
+            }
             Ask::Mount { .. } | Ask::Unmount { .. } | Ask::Freeze { .. } | Ask::Thaw { .. } => {
                 let Some(volumes) = self.volumes.clone() else {
                     return Some(told(Err("the guest has not started its program".to_owned())));

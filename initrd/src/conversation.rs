@@ -1,12 +1,18 @@
 //! One conversation with the host: what came in, what is to go out, and the facts that the host must learn.
 //!
 //! Pure: no descriptor, no clock. Invariant: whatever the host sends or does not read, a conversation holds at most one
-//! frame and little more than [`MAX_OUT`] bytes, and an answer goes to whoever asked or to nobody.
+//! frame and little more than [`MAX_OUT`] bytes, and an answer goes to whoever asked or to nobody. Data of streams are
+//! taken only while [`Conversation::takes_data`], so that a word never has much before it.
 
-use dataplane_agent::{Answer, Ask, Decoder, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION, encode};
+use dataplane_agent::{
+    Answer, Ask, Channel, Decoder, ExitStatus, GuestMessage, HostMessage, Open, PROTOCOL_VERSION, StreamEnd,
+    StreamOrder, encode,
+};
 
 /// More than this and the host is not reading: the conversation is over.
 pub const MAX_OUT: usize = 256 << 10;
+/// With more than this on its way no data are taken.
+const ENOUGH: usize = 64 << 10;
 const CONTROL_STREAM: u16 = 0;
 
 /// What every conversation begins with.
@@ -30,6 +36,31 @@ pub enum Order {
     ExitRecorded,
     /// A question, and where its answer goes.
     Ask(Ticket, Ask),
+    /// Another host has greeted: the streams of the one before are over.
+    Anew,
+    /// Opens a stream.
+    Open {
+        /// Its number.
+        stream: u16,
+        /// How many bytes the host takes at first.
+        window: u32,
+        /// What for.
+        what: Open,
+    },
+    /// Something about a stream.
+    Stream {
+        /// Its number.
+        stream: u16,
+        /// What.
+        order: StreamOrder,
+    },
+    /// Data of a stream.
+    Data {
+        /// Its number.
+        stream: u16,
+        /// With the channel before them.
+        payload: Vec<u8>,
+    },
 }
 
 /// Whose question an answer belongs to. A host's end can change hands unseen: the nonce tells them apart.
@@ -54,14 +85,19 @@ impl Conversation {
         self.decoder.push(bytes);
         let mut orders = Vec::new();
         while let Some((stream, payload)) = self.decoder.next_frame() {
-            // Other streams, and messages of a later version, are not for this agent.
-            let Ok(message) = serde_json::from_slice(&payload) else { continue };
             if stream != CONTROL_STREAM {
+                if self.nonce.is_some() {
+                    orders.push(Order::Data { stream, payload });
+                }
                 continue;
             }
+            // Messages of a later version are not for this agent.
+            let Ok(message) = serde_json::from_slice(&payload) else { continue };
             match message {
                 HostMessage::Hello { nonce, .. } => {
-                    self.nonce = Some(nonce);
+                    if self.nonce.replace(nonce) != Some(nonce) {
+                        orders.push(Order::Anew);
+                    }
                     self.say(&GuestMessage::Hello { version: PROTOCOL_VERSION, nonce });
                     self.tell_started(facts);
                     self.tell_exited(facts);
@@ -71,6 +107,12 @@ impl Conversation {
                 HostMessage::Ask { id, ask } => {
                     // Without a greeting it is the rest of an earlier conversation.
                     orders.extend(self.nonce.map(|nonce| Order::Ask(Ticket { nonce, id }, ask)));
+                }
+                HostMessage::Open { stream, window, what } => {
+                    orders.extend(self.nonce.map(|_| Order::Open { stream, window, what }));
+                }
+                HostMessage::Stream { stream, order } => {
+                    orders.extend(self.nonce.map(|_| Order::Stream { stream, order }));
                 }
             }
         }
@@ -96,6 +138,40 @@ impl Conversation {
         if let Some((status, reason)) = &facts.exited {
             self.say(&GuestMessage::Exited { status: *status, reason: reason.clone() });
         }
+    }
+
+    /// The work of a stream has begun.
+    pub fn opened(&mut self, stream: u16, pid: Option<u32>) {
+        self.say(&GuestMessage::Opened { stream, pid });
+    }
+
+    /// The host may send so much more of a stream.
+    pub fn credit(&mut self, stream: u16, bytes: u32) {
+        self.say(&GuestMessage::Credit { stream, bytes });
+    }
+
+    /// The last word of a stream.
+    pub fn end(&mut self, stream: u16, end: StreamEnd) {
+        self.say(&GuestMessage::End { stream, end });
+    }
+
+    /// A process has ended.
+    pub fn process_ended(&mut self, pid: u32) {
+        self.say(&GuestMessage::ProcessEnded { pid });
+    }
+
+    /// Data of a stream; more than a frame holds are lost.
+    pub fn data(&mut self, stream: u16, channel: Channel, data: &[u8]) {
+        if self.nonce.is_some() {
+            let payload = [&[channel.byte()], data].concat();
+            self.out.extend(encode(stream, &payload).unwrap_or_default());
+        }
+    }
+
+    /// Whether data may be added.
+    #[must_use]
+    pub fn takes_data(&self) -> bool {
+        self.nonce.is_some() && self.out.len() < ENOUGH
     }
 
     fn say(&mut self, message: &GuestMessage) {
@@ -153,7 +229,8 @@ mod tests {
         let mut conversation = Conversation::default();
         conversation.tell_exited(&facts);
         assert!(said(&mut conversation).is_empty());
-        assert!(conversation.receive(&frame(&HELLO), &facts).is_empty());
+        assert_eq!(conversation.receive(&frame(&HELLO), &facts), [Order::Anew]);
+        assert!(conversation.receive(&[], &facts).is_empty());
         let exited = GuestMessage::Exited { status: ExitStatus::Code(7), reason: None };
         assert_eq!(said(&mut conversation), [ANSWER, GuestMessage::Started { init_ms: 12 }, exited.clone()]);
         conversation.tell_exited(&facts);
@@ -173,7 +250,8 @@ mod tests {
         .concat();
         let mut conversation = Conversation::default();
         let orders: Vec<_> = bytes.chunks(5).flat_map(|chunk| conversation.receive(chunk, &Facts::default())).collect();
-        assert_eq!(orders, [Order::Stop { grace_ms: 10 }, Order::ExitRecorded]);
+        let data = Order::Data { stream: 3, payload: b"{}".to_vec() };
+        assert_eq!(orders, [Order::Anew, data, Order::Stop { grace_ms: 10 }, Order::ExitRecorded]);
         assert_eq!(said(&mut conversation), [ANSWER]);
     }
 
@@ -184,7 +262,7 @@ mod tests {
         let facts = Facts::default();
         assert!(conversation.receive(&frame(&ask(1)), &facts).is_empty(), "nobody has greeted");
         let orders = conversation.receive(&[frame(&HELLO), frame(&ask(2)), frame(&ask(3))].concat(), &facts);
-        let [Order::Ask(second, Ask::Sync), Order::Ask(third, Ask::Sync)] = orders.as_slice() else {
+        let [Order::Anew, Order::Ask(second, Ask::Sync), Order::Ask(third, Ask::Sync)] = orders.as_slice() else {
             panic!("{orders:?}")
         };
         conversation.answer(*third, Answer::Done);

@@ -16,6 +16,22 @@ pub(crate) fn complete(env: &[String], hostname: &str, home: &str) -> Vec<String
     complete
 }
 
+/// One environment over another: what both name is as the upper one says.
+pub(crate) fn overlay(lower: &[String], upper: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split_once('=').map_or(entry.to_owned(), |(name, _)| name.to_owned());
+    let named: Vec<String> = upper.iter().map(|entry| name(entry)).collect();
+    let kept = lower.iter().filter(|entry| !named.contains(&name(entry)));
+    kept.chain(upper).cloned().collect()
+}
+
+/// As [`complete`], and a kind of terminal where none is named.
+pub(crate) fn with_terminal(mut env: Vec<String>) -> Vec<String> {
+    if get(&env, "TERM").is_none() {
+        env.push("TERM=xterm".to_owned());
+    }
+    env
+}
+
 fn get<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
     env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
 }
@@ -56,6 +72,14 @@ mod tests {
         assert_eq!(complete[..2], strings(&["HOME=", "PATH"]));
         assert_eq!(get(&complete, "PATH"), Some(DEFAULT_PATH));
         assert_eq!(get(&complete, "HOME"), Some(""));
+    }
+
+    #[test]
+    fn the_upper_environment_wins_and_keeps_its_order() {
+        let (lower, upper) = (strings(&["A=1", "B=2", "AB=3"]), strings(&["C=4", "A="]));
+        assert_eq!(overlay(&lower, &upper), strings(&["B=2", "AB=3", "C=4", "A="]));
+        assert_eq!(with_terminal(strings(&["TERM=vt100"])), strings(&["TERM=vt100"]));
+        assert_eq!(with_terminal(Vec::new()), strings(&["TERM=xterm"]));
     }
 
     #[test]

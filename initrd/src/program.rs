@@ -30,9 +30,9 @@ use crate::{console, environment, root, sys, user};
 
 /// Open files, soft and hard: more than a shell's 1024, which servers outgrow, and few enough that a program which
 /// closes every possible descriptor before it starts is not held up.
-const OPEN_FILES: (u64, u64) = (65_536, 1_048_576);
+pub(crate) const OPEN_FILES: (u64, u64) = (65_536, 1_048_576);
 const MAX_PASSWD: u64 = 16 << 20;
-const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];
+pub(crate) const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
 /// Everything that the new process needs, made ready while errors can still be told in full.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ fn plan(config: &GuestConfig) -> Result<Plan, InitError> {
 }
 
 /// A missing file is an empty one. Bytes that are no text spoil their own line only.
-fn read_database(path: &str) -> Result<String, InitError> {
+pub(crate) fn read_database(path: &str) -> Result<String, InitError> {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return Ok(String::new());
     }

@@ -75,27 +75,42 @@ pub(crate) fn run(program: &Program, children: &Children, agent: &mut Agent) -> 
     loop {
         children.forget_signals();
         let mut ended = None;
-        while let Some((pid, how)) = sys::reap() {
-            ended = ended.or(Some(how).filter(|_| pid == program.pid));
+        while let Some((pid, status)) = reap() {
+            if pid == program.pid {
+                ended = Some(status);
+            } else {
+                agent.child_ended(pid, status);
+            }
         }
-        if let Some(how) = ended {
-            let status = match how {
-                Ended::Exited(code) => ExitStatus::Code(code),
-                Ended::Killed(signal) => ExitStatus::Signal(signal),
-            };
+        if let Some(status) = ended {
             agent.facts.exited = Some((status, None));
+            agent.program_ended();
             return Ok(());
         }
         for order in agent.serve() {
             match order {
                 Order::Stop { grace_ms } => stopping.order(Duration::from_millis(grace_ms)),
-                // Nothing is recorded yet; and the agent answers questions by itself.
-                Order::ExitRecorded | Order::Ask(..) => {}
+                // Nothing is recorded yet; and the agent serves the rest by itself.
+                Order::ExitRecorded
+                | Order::Ask(..)
+                | Order::Anew
+                | Order::Open { .. }
+                | Order::Stream { .. }
+                | Order::Data { .. } => {}
             }
         }
         stopping.act(program);
         wait(children, agent, stopping.next())?;
     }
+}
+
+fn reap() -> Option<(i32, ExitStatus)> {
+    let (pid, how) = sys::reap()?;
+    let status = match how {
+        Ended::Exited(code) => ExitStatus::Code(code),
+        Ended::Killed(signal) => ExitStatus::Signal(signal),
+    };
+    Some((pid, status))
 }
 
 impl Stopping {
@@ -150,7 +165,10 @@ pub(crate) fn report_exit(children: &Children, agent: &mut Agent) -> Result<(), 
         }
         wait(children, agent, Some(repeat.min(deadline)))?;
         children.forget_signals();
-        while sys::reap().is_some() {}
+        // Who ran beside the program has ended with it.
+        while let Some((pid, status)) = reap() {
+            agent.child_ended(pid, status);
+        }
     }
     Ok(())
 }

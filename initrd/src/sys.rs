@@ -3,6 +3,8 @@
 //! Invariant: every function here is safe to call from anywhere; what a caller must promise is in its name or checked.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
+use std::ffi::{CStr, CString, c_char};
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -106,6 +108,73 @@ pub(crate) fn freeze(file: BorrowedFd<'_>, freeze: bool) -> nix::Result<()> {
     let request = if freeze { FIFREEZE } else { FITHAW };
     // SAFETY: the kernel ignores the argument of both.
     Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), request, 0) }).map(drop)
+}
+
+/// Strings as execve(2) takes them, made ready before a fork.
+#[derive(Debug)]
+pub(crate) struct Strings<'a> {
+    pointers: Vec<*const c_char>,
+    owner: PhantomData<&'a [CString]>,
+}
+
+impl<'a> Strings<'a> {
+    pub(crate) fn new(strings: &'a [CString]) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, owner: PhantomData }
+    }
+}
+
+/// Becomes another program; returns only when that failed. Allocates nothing.
+pub(crate) fn exec(path: &CStr, argv: &Strings<'_>, env: &Strings<'_>) -> Errno {
+    // SAFETY: both lists end with a null pointer, and their strings are borrowed for as long as they are.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
+    Errno::last()
+}
+
+/// How many bytes can be read from a pipe now.
+pub(crate) fn readable(pipe: BorrowedFd<'_>) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if asked == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
+/// The other end of a terminal's master, by no path.
+pub(crate) fn terminal_of(master: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes flags and gives a descriptor.
+    let opened = Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(opened) })
+}
+
+/// Makes a terminal the one of the calling process' session.
+pub(crate) fn take_terminal(terminal: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: the request takes an integer.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// Gives a terminal another size.
+pub(crate) fn resize_terminal(master: BorrowedFd<'_>, rows: u16, columns: u16) {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads one `winsize`. A terminal that is gone has no size.
+    unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+}
+
+/// Forks and runs `child` in the new process, which ends when that returns. Gives the child's pid.
+///
+/// For callers with threads: the child may find any lock taken, so it must do nothing but system calls with what was
+/// made ready before; it must neither allocate nor panic.
+pub(crate) fn fork_for_system_calls_only(child: impl FnOnce()) -> nix::Result<i32> {
+    // SAFETY: the child keeps to system calls, as the name asks of it, and ends without running anything else.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child.as_raw()),
+        ForkResult::Child => {
+            child();
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(1) }
+        }
+    }
 }
 
 /// Forks and runs `child` in the new process, which ends with the code that it returns. Gives the child's pid.

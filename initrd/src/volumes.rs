@@ -25,6 +25,7 @@ use nix::sys::stat::{Mode, fstatat, makedev};
 use nix::unistd::fchdir;
 
 use self::freezer::Freezer;
+pub(crate) use self::holders::read;
 use self::mounts::Mount;
 use self::place::Place;
 use crate::disks;
@@ -67,6 +68,11 @@ impl Drop for Turn<'_> {
 }
 
 impl Volumes {
+    /// Init's own /proc.
+    pub(crate) fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
     pub(crate) fn new(proc: OwnedFd) -> Self {
         Self { proc, busy: Mutex::default(), freezer: Freezer::default() }
     }
@@ -86,7 +92,15 @@ impl Volumes {
             Ask::Unmount { serial } => self.unmount(serial),
             Ask::Freeze { serial, thaw_after_ms } => self.freeze(serial, *thaw_after_ms),
             Ask::Thaw { serial } => self.thaw(serial),
-            Ask::Ping | Ask::Sync | Ask::SetClock { .. } | Ask::ReadClock | Ask::OnlineCpus => Ok(()),
+            Ask::Ping
+            | Ask::Sync
+            | Ask::SetClock { .. }
+            | Ask::ReadClock
+            | Ask::OnlineCpus
+            | Ask::Processes { .. }
+            | Ask::Process { .. }
+            | Ask::Kill { .. }
+            | Ask::ReadUsage => Ok(()),
         }?;
         Ok(Answer::Done)
     }
@@ -200,8 +214,7 @@ impl Volumes {
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, String> {
-        let text =
-            holders::read(self.proc.as_fd(), "self/mountinfo").map_err(|error| format!("list mounts: {error}"))?;
+        let text = read(self.proc.as_fd(), "self/mountinfo").map_err(|error| format!("list mounts: {error}"))?;
         Ok(mounts::parse(&text))
     }
 

@@ -1,10 +1,13 @@
 //! The API's operations: one file per resource. Each turns a request into calls of managers and their answers into the
 //! types of the spec; what is wrong goes through the one table in [`problems`].
 
+mod attach;
+mod guest;
 mod images;
 mod instances;
 mod logs;
 mod problems;
+mod signals;
 mod system;
 
 use std::sync::Arc;

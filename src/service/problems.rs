@@ -4,7 +4,7 @@
 use dataplane_api::types::{ProblemDetail, ProblemPlace};
 use dataplane_api::{Problem, ProblemCode};
 use dataplane_images::{Failure, FailureCode, ImagesError};
-use dataplane_instances::{ActionError, CreateError, DeleteError, LinkError, RootDiskError};
+use dataplane_instances::{ActionError, CreateError, DeleteError, GuestError, LinkError, RootDiskError};
 use dataplane_store::StoreError;
 
 pub(super) fn of_create(error: &CreateError) -> Problem {
@@ -54,6 +54,22 @@ pub(super) fn of_action(error: &ActionError) -> Problem {
         ActionError::NoSpace { .. } => ProblemCode::NoSpace,
         ActionError::Full(_) => ProblemCode::TooManyRequests,
         ActionError::Failed(..) => ProblemCode::VmmFailed,
+    };
+    Problem::new(code, error.to_string())
+}
+
+pub(super) fn of_guest(error: &GuestError) -> Problem {
+    let code = match error {
+        GuestError::NotFound(_) => ProblemCode::InstanceNotFound,
+        GuestError::NotRunning { .. } => ProblemCode::InvalidState,
+        GuestError::Busy { .. } => ProblemCode::Busy,
+        GuestError::Unreachable(_) => ProblemCode::GuestUnreachable,
+        GuestError::TooOld { .. } => ProblemCode::NotSupported,
+        GuestError::Full(_) => ProblemCode::TooManyRequests,
+        GuestError::TooLarge => ProblemCode::PayloadTooLarge,
+        GuestError::Refused(_) => ProblemCode::GuestRefused,
+        GuestError::NoProcess { .. } => ProblemCode::ProcessNotFound,
+        GuestError::Interrupted { .. } | GuestError::HungUp => ProblemCode::Interrupted,
     };
     Problem::new(code, error.to_string())
 }

@@ -4,9 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod exec;
 mod guest;
 mod harness;
 mod lifecycle;
 mod logs;
 mod network;
+mod socket;
 mod standby;

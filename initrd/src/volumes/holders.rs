@@ -31,7 +31,7 @@ pub(super) fn mounting(proc: BorrowedFd<'_>, device: dev_t) -> String {
 }
 
 /// A file below `directory`, as text, up to a bound.
-pub(super) fn read(directory: BorrowedFd<'_>, path: &str) -> io::Result<String> {
+pub(crate) fn read(directory: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let file = File::from(openat(directory, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?);
     let mut bytes = Vec::new();
     file.take(MAX_TEXT).read_to_end(&mut bytes)?;

@@ -41,7 +41,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
                 client.send(&HostMessage::ExitRecorded).await?;
             }
-            GuestMessage::Hello { .. } | GuestMessage::Answer { .. } => {}
+            GuestMessage::Hello { .. }
+            | GuestMessage::Answer { .. }
+            | GuestMessage::Opened { .. }
+            | GuestMessage::Credit { .. }
+            | GuestMessage::End { .. }
+            | GuestMessage::ProcessEnded { .. } => {}
         }
     }
 }

@@ -5,6 +5,7 @@
 //! than it was asked for, and gives up after [`MAX_NOISE`] bytes that mean nothing. Knows no VMM and no record.
 
 mod link;
+mod streams;
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -20,8 +21,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::frame::{Decoder, FrameError, encode};
 use crate::message::{ASK_VERSION, Answer, Ask, GuestMessage, HostMessage, PROTOCOL_VERSION};
+use crate::stream::StreamEnd;
 
 pub use link::{AskError, Asker, Link, LinkEvent};
+pub use streams::{HOST_WINDOW, Lost, OpenError, Stream, StreamEvent, StreamWriter};
 
 /// How many bytes without meaning a guest may send in one conversation: several times what a virtio-serial port can
 /// hold back from an earlier client.
@@ -41,7 +44,7 @@ pub const MAX_TEXT: usize = 1000;
 const HELLO_INTERVAL: Duration = Duration::from_millis(500);
 
 const CONTROL_STREAM: u16 = 0;
-const READ_BYTES: usize = 8 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 /// Why a conversation with a guest failed. After any of these the client is to be dropped, unless
 /// [`AgentError::is_fatal`] denies it.
@@ -74,6 +77,9 @@ pub enum AgentError {
     /// [`MAX_OPEN`] questions have no answer yet.
     #[error("{MAX_OPEN} questions to the guest's agent are open")]
     TooMany,
+    /// The guest sends more than it was given credit for, or gives more credit than makes sense.
+    #[error("the guest's agent broke the rules of stream {0}")]
+    Unruly(u16),
     /// The stream failed.
     #[error("talk to the guest's agent")]
     Io(#[source] io::Error),
@@ -85,9 +91,36 @@ impl AgentError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Encode(_) | Self::Frame(_) | Self::TooOld(_) | Self::TooMany => false,
-            Self::Closed | Self::Handshake(_) | Self::Send | Self::Interrupted | Self::Noise | Self::Io(_) => true,
+            Self::Closed
+            | Self::Handshake(_)
+            | Self::Send
+            | Self::Interrupted
+            | Self::Noise
+            | Self::Unruly(_)
+            | Self::Io(_) => true,
         }
     }
+}
+
+/// What comes from a guest.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Something that is no part of a stream.
+    News(GuestMessage),
+    /// About a stream of this number, whether or not there is one.
+    OfStream(u16, StreamNews),
+    /// A frame of a stream, whether or not there is one.
+    Frame(u16, Vec<u8>),
+    /// Some process has ended.
+    ProcessEnded,
+}
+
+/// What a guest says about a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum StreamNews {
+    Opened(Option<u32>),
+    Credit(u32),
+    End(StreamEnd),
 }
 
 /// One conversation with a guest's agent, begun and answered.
@@ -153,7 +186,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
                 GuestMessage::Hello { .. }
                 | GuestMessage::Started { .. }
                 | GuestMessage::Exited { .. }
-                | GuestMessage::Answer { .. } => {}
+                | GuestMessage::Answer { .. }
+                | GuestMessage::Opened { .. }
+                | GuestMessage::Credit { .. }
+                | GuestMessage::End { .. }
+                | GuestMessage::ProcessEnded { .. } => {}
             }
         }
     }
@@ -173,7 +210,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
     /// [`AgentError::Closed`] when the stream has ended, [`AgentError::Noise`] when the guest sends nonsense.
     pub async fn next(&mut self) -> Result<GuestMessage, AgentError> {
         loop {
-            let mut message = self.any_message().await?;
+            if let Heard::News(message) = self.hear().await? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The same with what belongs to streams, which is noise until [`AgentClient::made_sense`] is called. Cancel-safe.
+    pub(crate) async fn hear(&mut self) -> Result<Heard, AgentError> {
+        loop {
+            let mut message = match self.any_frame().await? {
+                (CONTROL_STREAM, payload) => match serde_json::from_slice(&payload) {
+                    Ok(message) => message,
+                    Err(_) => continue,
+                },
+                (stream, payload) => return Ok(Heard::Frame(stream, payload)),
+            };
             let news = match &mut message {
                 GuestMessage::Hello { .. } => false,
                 GuestMessage::Started { .. } => !std::mem::replace(&mut self.started, true),
@@ -187,12 +239,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
                     }
                     self.open.remove(id)
                 }
+                GuestMessage::Opened { stream, pid } => {
+                    return Ok(Heard::OfStream(*stream, StreamNews::Opened(*pid)));
+                }
+                GuestMessage::Credit { stream, bytes } => {
+                    return Ok(Heard::OfStream(*stream, StreamNews::Credit(*bytes)));
+                }
+                GuestMessage::End { stream, end } => {
+                    let mut end = end.clone();
+                    match &mut end {
+                        StreamEnd::Exited { reason, .. } => reason.iter_mut().for_each(shorten),
+                        StreamEnd::Failed { message, .. } => shorten(message),
+                        StreamEnd::Done | StreamEnd::Reset => {}
+                    }
+                    return Ok(Heard::OfStream(*stream, StreamNews::End(end)));
+                }
+                // Noise: a guest may say it as often as it likes.
+                GuestMessage::ProcessEnded { .. } => return Ok(Heard::ProcessEnded),
             };
             if news {
                 self.noise = 0;
-                return Ok(message);
+                return Ok(Heard::News(message));
             }
         }
+    }
+
+    /// What was heard last was of use.
+    pub(crate) fn made_sense(&mut self) {
+        self.noise = 0;
     }
 
     /// Asks the guest something, and gives the question's number: [`AgentClient::next`] brings the answer to it. Not
@@ -225,29 +299,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
     /// # Errors
     /// [`AgentError::Send`] when the guest does not take it within [`SEND_TIMEOUT`].
     pub async fn send(&mut self, message: &HostMessage) -> Result<(), AgentError> {
+        self.send_frames(&control_frame(message)?).await
+    }
+
+    /// The same with frames that are made already.
+    pub(crate) async fn send_frames(&mut self, frames: &[u8]) -> Result<(), AgentError> {
         if self.writing {
             return Err(AgentError::Interrupted);
         }
-        let json = serde_json::to_vec(message).map_err(AgentError::Encode)?;
-        let frame = encode(CONTROL_STREAM, &json).map_err(AgentError::Frame)?;
         self.writing = true;
-        let written = tokio::time::timeout(SEND_TIMEOUT, self.stream.write_all(&frame)).await;
+        let written = tokio::time::timeout(SEND_TIMEOUT, self.stream.write_all(frames)).await;
         written.map_err(|_| AgentError::Send)?.map_err(closed_or_io)?;
         self.writing = false;
         Ok(())
     }
 
-    /// The next control message of any kind. What is none (an unknown stream, a message of a later version) is skipped
-    /// and counted.
+    /// The next control message of any kind. What is none (a frame of a stream, a message of a later version) is
+    /// skipped and counted.
     async fn any_message(&mut self) -> Result<GuestMessage, AgentError> {
         loop {
-            while let Some((stream, payload)) = self.decoder.next_frame() {
-                if stream != CONTROL_STREAM {
-                    continue;
-                }
-                if let Ok(message) = serde_json::from_slice(&payload) {
-                    return Ok(message);
-                }
+            let (stream, payload) = self.any_frame().await?;
+            if stream == CONTROL_STREAM
+                && let Ok(message) = serde_json::from_slice(&payload)
+            {
+                return Ok(message);
+            }
+        }
+    }
+
+    async fn any_frame(&mut self) -> Result<(u16, Vec<u8>), AgentError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame() {
+                return Ok(frame);
             }
             if self.noise > MAX_NOISE {
                 return Err(AgentError::Noise);
@@ -255,6 +338,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgentClient<S> {
             self.read().await?;
         }
     }
+}
+
+/// A control message in its frame.
+pub(crate) fn control_frame(message: &HostMessage) -> Result<Vec<u8>, AgentError> {
+    let json = serde_json::to_vec(message).map_err(AgentError::Encode)?;
+    encode(CONTROL_STREAM, &json).map_err(AgentError::Frame)
 }
 
 impl<S: AsyncRead + Unpin> AgentClient<S> {

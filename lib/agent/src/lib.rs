@@ -9,10 +9,18 @@ mod frame;
 #[cfg(feature = "host")]
 pub mod host;
 mod message;
+mod stream;
 
 pub use config::{ConfigDiskError, GuestConfig, GuestNetwork, MAX_CONFIG_BYTES};
 pub use frame::{Decoder, FrameError, MAX_PAYLOAD, encode};
-pub use message::{ASK_VERSION, Answer, Ask, ExitStatus, GuestMessage, HostMessage, PROTOCOL_VERSION};
+pub use message::{
+    ASK_VERSION, Answer, Ask, ExitStatus, GuestMessage, GuestUsage, HostMessage, MAX_COMMAND_TEXT, MAX_PROCESSES,
+    PROTOCOL_VERSION, ProcessEnd, ProcessInfo,
+};
+pub use stream::{
+    Channel, Exec, FailureKind, GUEST_WINDOW, MAX_DATA, MAX_STREAMS, MAX_WINDOW, Open, STREAM_VERSION, StreamEnd,
+    StreamOrder, TtySize,
+};
 
 /// The vsock port on which the guest's init listens. Below 1024, so that in the guest only root can bind it, and held
 /// by PID 1 from before the image's program starts until the guest is gone: no program can speak in its place.

@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::stream::{Open, StreamEnd, StreamOrder};
+
 /// The protocol's version. A guest answers with its own; a newer field is ignored by an older reader.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The first version whose guests answer [`HostMessage::Ask`].
 pub const ASK_VERSION: u32 = 2;
@@ -58,6 +60,23 @@ pub enum HostMessage {
         id: u32,
         /// What is asked.
         ask: Ask,
+    },
+    /// Opens a stream. The guest answers with one [`GuestMessage::Opened`] at most, and with one [`GuestMessage::End`]
+    /// always; until that the number is taken. A guest older than [`crate::STREAM_VERSION`] says nothing.
+    Open {
+        /// Any number that no open stream of this conversation has; not 0.
+        stream: u16,
+        /// How many bytes the guest may send before it is given more.
+        window: u32,
+        /// What for.
+        what: Open,
+    },
+    /// Something about an open stream. What comes too late, because the guest has ended it, means nothing.
+    Stream {
+        /// Its number.
+        stream: u16,
+        /// What.
+        order: StreamOrder,
     },
 }
 
@@ -110,6 +129,29 @@ pub enum Ask {
         /// Serial of the disk.
         serial: String,
     },
+    /// The processes that were started for a host, the oldest first: answered with [`Answer::Processes`]. A guest knows
+    /// of those that run and of some that have ended.
+    Processes {
+        /// Only those with a larger number of their own ([`ProcessInfo::serial`]).
+        after: u64,
+    },
+    /// One process that was started for a host: answered with one entry in [`Answer::Processes`], or none.
+    Process {
+        /// As programs of the guest number it; of several the one that was started last.
+        pid: u32,
+    },
+    /// Sends a signal to a process that was started for a host: [`Answer::Done`], also when it has ended. Not known:
+    /// an empty [`Answer::Processes`].
+    Kill {
+        /// As programs of the guest number it.
+        pid: u32,
+        /// The signal's number.
+        signal: u8,
+        /// Whether to all of its process group.
+        group: bool,
+    },
+    /// What the guest uses: answered with [`Answer::Usage`].
+    ReadUsage,
 }
 
 /// The guest's answer to an [`Ask`].
@@ -135,6 +177,81 @@ pub enum Answer {
         /// Why, in at most 1,000 characters.
         message: String,
     },
+    /// Processes, as many as fit.
+    Processes {
+        /// The oldest first.
+        processes: Vec<ProcessInfo>,
+        /// Whether there are more behind the last one.
+        more: bool,
+    },
+    /// What the guest uses.
+    Usage(GuestUsage),
+}
+
+/// A process that was started for a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// Counts the processes that were started since the guest booted.
+    pub serial: u64,
+    /// As programs of the guest number it.
+    pub pid: u32,
+    /// The program and its arguments, cut to [`MAX_COMMAND_TEXT`] bytes in all.
+    pub argv: Vec<String>,
+    /// Whether the process has a terminal.
+    pub tty: bool,
+    /// Whether it outlives whoever started it.
+    pub detached: bool,
+    /// When it was started by the guest's clock, in nanoseconds since 1970-01-01 00:00:00 UTC.
+    pub started_ns: u64,
+    /// How it ended, and when; absent while it runs.
+    pub ended: Option<ProcessEnd>,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessEnd {
+    /// How.
+    pub status: ExitStatus,
+    /// By the guest's clock, in nanoseconds since 1970-01-01 00:00:00 UTC.
+    pub at_ns: u64,
+}
+
+/// How much of a process' command is kept, in bytes.
+pub const MAX_COMMAND_TEXT: usize = 512;
+
+/// How many processes one answer holds.
+pub const MAX_PROCESSES: usize = 32;
+
+/// What a guest uses, as its kernel counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuestUsage {
+    /// Time in programs, in milliseconds, of all CPUs together.
+    pub user_ms: u64,
+    /// Time in the kernel.
+    pub system_ms: u64,
+    /// Time in which there was nothing to do.
+    pub idle_ms: u64,
+    /// Time in which the host gave the CPU to somebody else.
+    pub steal_ms: u64,
+    /// Since the guest booted, in milliseconds, without the time in standby.
+    pub uptime_ms: u64,
+    /// Memory, in KiB.
+    pub memory_total_kib: u64,
+    /// Of it, never used.
+    pub memory_free_kib: u64,
+    /// Of it, to be had for a program without swapping.
+    pub memory_available_kib: u64,
+    /// Of it, copies of files.
+    pub memory_cached_kib: u64,
+    /// The writable layer, in bytes.
+    pub disk_total_bytes: u64,
+    /// Of it, free for programs that are not root.
+    pub disk_available_bytes: u64,
+    /// Processes and threads.
+    pub tasks: u64,
+    /// Average number of tasks that run or wait for a disk, of the last minute, in thousandths.
+    pub load_1m_milli: u64,
 }
 
 /// What the guest says.
@@ -166,5 +283,31 @@ pub enum GuestMessage {
         id: u32,
         /// The answer.
         answer: Answer,
+    },
+    /// The work of a stream has begun.
+    Opened {
+        /// Its number.
+        stream: u16,
+        /// The process, as programs of the guest number it, where there is one.
+        pid: Option<u32>,
+    },
+    /// The host may send so many bytes more.
+    Credit {
+        /// The stream's number.
+        stream: u16,
+        /// How many.
+        bytes: u32,
+    },
+    /// The last of a stream: nothing more comes of it, and its number is free.
+    End {
+        /// Its number.
+        stream: u16,
+        /// How it ended.
+        end: StreamEnd,
+    },
+    /// A process that was started for a host has ended: who waits for one may ask. Said in every conversation.
+    ProcessEnded {
+        /// The process, as programs of the guest number it.
+        pid: u32,
     },
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 /// Who calls, from a token that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Claims {
     pub subject: Option<String>,
     /// The token's `exp`: streams end then.
     pub expires_at: DateTime<Utc>,
+    /// The token's `scope`, word by word.
+    pub scopes: Vec<String>,
 }
 
 /// The context of one request.
@@ -21,14 +24,26 @@ pub struct Cx {
     traceparent: Arc<str>,
     claims: Option<Arc<Claims>>,
     phases: Arc<Mutex<Vec<(&'static str, Duration)>>>,
+    /// Closed when nobody waits for the answer any more.
+    caller: watch::Receiver<()>,
 }
 
 /// The most phases that `Server-Timing` lists.
 const MOST_PHASES: usize = 32;
 
 impl Cx {
-    pub(crate) fn new(request_id: &str, traceparent: &str) -> Self {
-        Self { request_id: request_id.into(), traceparent: traceparent.into(), claims: None, phases: Arc::default() }
+    /// The context, and what stands for the caller: dropped when it hangs up.
+    pub(crate) fn new(request_id: &str, traceparent: &str) -> (Self, watch::Sender<()>) {
+        let (waits, caller) = watch::channel(());
+        let (request_id, traceparent) = (request_id.into(), traceparent.into());
+        (Self { request_id, traceparent, claims: None, phases: Arc::default(), caller }, waits)
+    }
+
+    /// Until the caller hangs up, or has its answer: for the few handlers whose work is of no use to anybody else.
+    /// Cancel-safe.
+    pub async fn hung_up(&self) {
+        let mut caller = self.caller.clone();
+        while caller.changed().await.is_ok() {}
     }
 
     pub(crate) fn with_claims(mut self, claims: Option<Claims>) -> Self {

@@ -4,6 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts as _;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
@@ -11,7 +14,7 @@ use crate::body::too_large;
 use crate::router::Limits;
 use crate::rule::Rule;
 use crate::types::{ProblemDetail, ProblemPlace};
-use crate::{BodyStream, Operation, Problem, ProblemCode, json, negotiate, query};
+use crate::{BodyStream, Operation, Problem, ProblemCode, Upgrade, json, negotiate, query, socket};
 
 /// One request of a known operation.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Input {
     path: Vec<(String, String)>,
     query: Vec<(String, String)>,
     headers: HeaderMap,
+    /// What of the head an upgrade needs.
+    head: Option<Parts>,
     body: Body,
     accepted: &'static str,
     limits: Limits,
@@ -34,7 +39,7 @@ impl Input {
     pub(crate) fn new(
         operation: &'static Operation,
         path: Vec<(String, String)>,
-        parts: axum::http::request::Parts,
+        parts: Parts,
         body: Body,
         limits: Limits,
     ) -> Result<Self, Problem> {
@@ -45,12 +50,19 @@ impl Input {
         }
         let accepted = negotiate::accepted(operation, &parts.headers)?;
         negotiate::check_content(operation, &parts.headers)?;
-        Ok(Self { path, query, headers: parts.headers, body, accepted, limits })
+        Ok(Self { path, query, headers: parts.headers.clone(), head: Some(parts), body, accepted, limits })
     }
 
     /// The media type that the answer shall have.
     pub(crate) fn accepted(&self) -> &'static str {
         self.accepted
+    }
+
+    /// The connection, where it asks to become a WebSocket.
+    pub(crate) async fn upgrade(&mut self, first: &'static Rule) -> Result<Upgrade, Problem> {
+        let mut head = self.head.take().ok_or_else(socket::required)?;
+        let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await;
+        upgrade.map(|upgrade| Upgrade::new(upgrade, first)).map_err(|_| socket::required())
     }
 
     /// A parameter of the path.

@@ -24,6 +24,7 @@ mod reply;
 mod router;
 mod rule;
 mod secret;
+mod socket;
 mod sse;
 mod trace;
 
@@ -42,6 +43,7 @@ pub use problem::Problem;
 pub use reply::Reply;
 pub use router::{Answered, Gate, Limits, Runtime};
 pub use secret::Secret;
+pub use socket::{SocketReader, SocketReply, SocketWriter, Upgrade};
 pub use sse::{SseBatch, SseEvent, SseStream};
 
 /// The document, byte for byte.

@@ -115,6 +115,7 @@ mod tests {
         method: "GET",
         path: "/logs",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["text/event-stream", "text/plain"],
         consumes: &["application/merge-patch+json", "application/json"],

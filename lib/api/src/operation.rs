@@ -11,6 +11,8 @@ pub struct Operation {
     pub path: &'static str,
     /// Whether the caller must be known.
     pub auth: bool,
+    /// What the caller's token must allow, where there is one.
+    pub scopes: &'static [&'static str],
     /// The query parameters that it has; any other is refused.
     pub query: &'static [&'static str],
     /// The media types of its answers, the default first.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::sse::{Until, bounded, render};
-use crate::{ByteStream, Limits, Problem, ProblemCode, SseStream};
+use crate::{ByteStream, Limits, Problem, ProblemCode, SocketReply, SseStream};
 
 /// An answer that is no problem.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ enum Content {
     Bytes(Bytes),
     Stream(ByteStream),
     Events(SseStream),
+    Socket(SocketReply),
     /// It could not be made, which is a bug.
     Broken(String),
 }
@@ -60,6 +61,10 @@ impl Reply {
         Self::new(status, Some("text/event-stream"), Content::Events(body))
     }
 
+    pub(crate) fn socket(body: SocketReply) -> Self {
+        Self::new(101, None, Content::Socket(body))
+    }
+
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -75,6 +80,8 @@ impl Reply {
                 let chunks = render(events, until, limits.heartbeat);
                 Body::from_stream(futures_util::StreamExt::map(chunks, Ok::<_, std::convert::Infallible>))
             }
+            // Made by the upgrade itself.
+            Content::Socket(socket) => return Ok(socket.into_response(until)),
             Content::Broken(error) => return Err(broken(&error)),
         };
         let mut response = Response::new(body);

@@ -170,7 +170,8 @@ async fn answer(runtime: Runtime, routes: Option<Arc<[Route]>>, request: Request
     let start = Instant::now();
     let request_id = trace::request_id(request.headers());
     let traceparent = trace::traceparent(request.headers());
-    let cx = Cx::new(&request_id, &traceparent);
+    // Held until there is an answer: when the caller hangs up, this future is dropped.
+    let (cx, _waits) = Cx::new(&request_id, &traceparent);
     let span = tracing::info_span!("request", request.id = %request_id);
     let mut answered = Answered { request_id: request_id.as_str().into(), operation: None, code: None };
     let result = dispatch(&runtime, routes.as_deref(), request, &cx, &mut answered.operation).instrument(span).await;
@@ -211,6 +212,7 @@ async fn dispatch(
     };
     *found = Some(route.operation);
     let claims = if route.operation.auth { runtime.gate.identify(&parts)? } else { None };
+    check_scopes(route.operation, claims.as_ref())?;
     let until =
         Until { stopping: runtime.stopping.clone(), expires_at: claims.as_ref().map(|claims| claims.expires_at) };
     let path = path_parameters(&mut parts).await?;
@@ -218,6 +220,18 @@ async fn dispatch(
     let cx = cx.clone().with_claims(claims);
     let reply = (route.call)(cx, input).await?;
     reply.into_response(until, &runtime.limits)
+}
+
+/// Where no token is needed, everything is allowed.
+fn check_scopes(operation: &Operation, claims: Option<&Claims>) -> Result<(), Problem> {
+    let Some(claims) = claims else { return Ok(()) };
+    match operation.scopes.iter().find(|scope| !claims.scopes.iter().any(|it| it == *scope)) {
+        None => Ok(()),
+        Some(missing) => {
+            let why = format!("the token's scope does not hold {missing:?}");
+            Err(Problem::new(ProblemCode::InsufficientScope, why))
+        }
+    }
 }
 
 fn method_not_allowed(routes: &[Route]) -> Problem {

@@ -128,7 +128,7 @@ pub(crate) struct Until {
 }
 
 impl Until {
-    fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let left = self.expires_at? - Utc::now();
         Instant::now().checked_add(left.to_std().unwrap_or_default())
     }
@@ -168,7 +168,7 @@ impl<T, S: Stream<Item = T> + Unpin> State<S> {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

@@ -19,11 +19,15 @@ pub(crate) struct Operation {
     pub(crate) tag: String,
     pub(crate) summary: String,
     pub(crate) auth: bool,
+    /// What the caller's token must allow.
+    pub(crate) scopes: Vec<String>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) body: Option<Body>,
     /// The media types that the body may have.
     pub(crate) consumes: Vec<String>,
     pub(crate) responses: Vec<Response>,
+    /// For a WebSocket: the schema of the client's first message.
+    pub(crate) first_message: Option<String>,
 }
 
 /// Where a parameter stands.
@@ -151,6 +155,8 @@ impl Document {
             tag: operation["tags"][0].as_str().context("a tag is missing")?.to_owned(),
             summary: text("summary")?,
             auth: security.is_some_and(|list| !list.is_empty()),
+            scopes: read_scopes(security.map_or(&[], Vec::as_slice))?,
+            first_message: operation["x-first-message"].as_str().map(str::to_owned),
             parameters,
             body,
             consumes,
@@ -211,6 +217,16 @@ impl Document {
             headers: headers.keys().cloned().collect(),
             content: content.into_iter().map(|(media, it)| (media, it.get("schema").cloned())).collect(),
         })
+    }
+}
+
+/// The scopes of the one way to be known.
+fn read_scopes(security: &[Value]) -> Result<Vec<String>> {
+    let ways: Vec<&Value> = security.iter().filter_map(Value::as_object).flat_map(Map::values).collect();
+    match ways.as_slice() {
+        [] => Ok(Vec::new()),
+        [scopes] => Ok(scopes.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()),
+        _ => bail!("several ways to be known are not supported"),
     }
 }
 

@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::document::{Body, Document, Operation, Parameter, Place, Response};
 use crate::{naming, rules};
 
+/// The status of an answer that becomes a WebSocket.
+const SWITCHING: u16 = 101;
+
 pub(crate) fn generate(document: &Document) -> Result<TokenStream> {
     let mut parts = Vec::new();
     for operation in &document.operations {
@@ -68,10 +71,11 @@ fn table(document: &Document) -> TokenStream {
         let produces = produced(operation);
         let consumes = &operation.consumes;
         let needs_body = !matches!(operation.body, None | Some(Body::OptionalJson(_)));
+        let scopes = &operation.scopes;
         let statuses = operation.responses.iter().map(|response| response.status);
         constants.push(quote! {
             pub(super) const #name: Operation = Operation {
-                id: #id, method: #method, path: #path, auth: #auth, query: &[#(#query),*],
+                id: #id, method: #method, path: #path, auth: #auth, scopes: &[#(#scopes),*], query: &[#(#query),*],
                 produces: &[#(#produces),*], consumes: &[#(#consumes),*], needs_body: #needs_body,
                 statuses: &[#(#statuses),*],
             };
@@ -208,6 +212,13 @@ fn requests(document: &Document, operation: &Operation) -> Result<TokenStream> {
         declared.push(quote!(#[doc = " What `Accept` asks for."] pub accept: #kind,));
         read.push(quote!(accept: #kind::of(input.accepted()),));
     }
+    if operation.responses.iter().any(|response| response.status == SWITCHING) {
+        let first = operation.first_message.as_ref().context("a WebSocket needs its x-first-message")?;
+        document.schema(first)?;
+        let rule = naming::constant(first);
+        declared.push(quote!(#[doc = " The connection, to be taken over."] pub upgrade: crate::Upgrade,));
+        read.push(quote!(upgrade: input.upgrade(&rules::#rule).await?,));
+    }
     match &operation.body {
         None => {}
         Some(Body::Json(schema)) => {
@@ -300,6 +311,7 @@ fn reply_name(operation: &Operation) -> Ident {
 
 fn status_name(status: u16) -> Result<&'static str> {
     Ok(match status {
+        SWITCHING => "Switching",
         200 => "Ok",
         201 => "Created",
         202 => "Accepted",
@@ -339,6 +351,11 @@ fn replies(operation: &Operation) -> Result<TokenStream> {
             }
         }
         let make = match content {
+            None if status == SWITCHING => {
+                declared.push(quote!(#[doc = " What is said on the WebSocket."] body: crate::SocketReply,));
+                bound.push(quote!(body));
+                quote!(Reply::socket(body))
+            }
             None => quote!(Reply::empty(#status)),
             Some((media, schema)) => {
                 let (kind, make) = body_of(status, media, schema)?;

@@ -336,7 +336,9 @@ impl Actor {
     pub(crate) fn publish(&self) {
         let (state, has_snapshot) = (self.state(), self.snapshot);
         let (ready, init_ms) = (self.ready, self.init_ms);
-        let view = Arc::new(View { record: Arc::new(self.record.clone()), state, has_snapshot, ready, init_ms });
+        let door = self.vmm.as_ref().map(|live| live.agent.door());
+        let record = Arc::new(self.record.clone());
+        let view = Arc::new(View { record, state, has_snapshot, ready, init_ms, door });
         self.journal.see(&view);
         self.views.send_replace(Some(view));
     }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane_agent::host::{AskError, Link, LinkEvent};
+use dataplane_agent::host::{AskError, Asker, Link, LinkEvent};
 use dataplane_agent::{Answer, Ask, GuestMessage, HostMessage};
 use dataplane_types::InstanceId;
 use dataplane_vmm::VmHandle;
 use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -28,6 +29,18 @@ pub(crate) enum AgentEvent {
 pub(crate) struct AgentLink {
     link: Link,
     task: JoinHandle<()>,
+    door: GuestDoor,
+}
+
+/// How many questions of clients are with one guest's agent at a time: the rest of its room is the actor's.
+const TURNS: usize = 4;
+
+/// The way of clients to a guest's agent, beside the actor.
+#[derive(Debug, Clone)]
+pub(crate) struct GuestDoor {
+    pub(crate) asker: Asker,
+    /// Taken for each question.
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 impl AgentLink {
@@ -37,7 +50,13 @@ impl AgentLink {
             async move { vm.connect_agent().await }
         });
         let task = tokio::spawn(work.instrument(tracing::info_span!("agent", instance.id = %id)));
-        Self { link, task }
+        let door = GuestDoor { asker: link.asker(), turns: Arc::new(Semaphore::new(TURNS)) };
+        Self { link, task, door }
+    }
+
+    /// The way of clients to the agent.
+    pub(crate) fn door(&self) -> GuestDoor {
+        self.door.clone()
     }
 
     /// The next thing the guest says; pending for ever once nothing can come any more. Cancel-safe.

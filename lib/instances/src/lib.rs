@@ -9,21 +9,32 @@ mod actor;
 mod admit;
 mod agent;
 mod error;
+mod exec;
+mod guest;
 mod logs;
 mod manager;
 mod ops;
 mod orphans;
 mod plan;
+mod processes;
 mod record;
 mod request;
 mod seams;
+mod stats;
 mod view;
+
+/// A program, and what its guest tells of it.
+pub use dataplane_agent::host::StreamWriter;
+pub use dataplane_agent::{Channel, Exec, ExitStatus, GuestUsage, ProcessInfo, TtySize};
 
 pub use actor::{Action, Patch, Precondition};
 pub use error::{ActionError, CreateError, DeleteError, OpenError};
+pub use exec::{GuestEvent, GuestStream, Output, Ran, Run};
+pub use guest::GuestError;
 pub use logs::{LogChunk, LogItem, LogPiece, LogReader, LogSource, MAX_PIECE_BYTES};
 pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances, LogLookup, Opened};
 pub use record::{ErrorRecord, OpKind, OpRecord, Record, Spec};
 pub use request::{CreateRequest, NetworkRequest, RestartPolicy, StandbyClass};
 pub use seams::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};
+pub use stats::{DiskUse, Stats, TapUse, VmmUse};
 pub use view::{InstanceState, View};

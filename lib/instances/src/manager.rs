@@ -4,6 +4,7 @@ mod opening;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -432,6 +433,10 @@ impl Instances {
     /// The reason.
     pub fn log_bound(&self) -> Result<u64, &str> {
         self.0.log_bound.report()
+    }
+
+    pub(crate) fn writable_disk(&self, id: &InstanceId) -> PathBuf {
+        self.0.deps.store.layout().instance(id).writable_disk()
     }
 
     /// Who uses an image.

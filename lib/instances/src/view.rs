@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dataplane_vmm::VmState;
 
 use crate::Record;
+use crate::agent::GuestDoor;
 
 /// The states of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,8 @@ pub struct View {
     pub ready: bool,
     /// Init's own time in the guest, in milliseconds, once the agent has told it.
     pub init_ms: Option<u64>,
+    /// The way to the guest's agent, while there is a VMM.
+    pub(crate) door: Option<GuestDoor>,
 }
 
 /// The state of the API. A committed snapshot is standby, whatever a VMM still, or already, does: it is not resumed

@@ -98,7 +98,9 @@ impl Daemon {
         self.directory.path().join("run")
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The API's Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.run_dir().join("api.sock")
     }
 

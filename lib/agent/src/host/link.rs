@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{AgentClient, AgentError, MAX_OPEN};
+use super::streams::{Board, OpenError, Stream};
+use super::{AgentClient, AgentError, Heard, MAX_OPEN};
 use crate::message::{ASK_VERSION, Answer, Ask, GuestMessage, HostMessage};
+use crate::stream::{Open, STREAM_VERSION};
 
 /// A guest that listens answers at once; one that is emulated and busy may take seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +36,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// The longest patience that makes sense.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// How much is heard before something is said.
+const PATIENT: u32 = 64;
 
 /// Words on their way to the guest, or events on their way to the owner.
 const QUEUE: usize = 16;
@@ -89,6 +94,7 @@ type Present = Arc<Mutex<Option<Standing>>>;
 struct Standing {
     guest_version: u32,
     words: mpsc::Sender<Word>,
+    board: Arc<Board>,
 }
 
 #[derive(Debug)]
@@ -155,6 +161,28 @@ impl Asker {
                 Ok(Ok(answer)) => answer,
             }
         }
+    }
+
+    /// Opens a stream in the present conversation. Nothing is waited for: the first that comes of it says whether the
+    /// guest has begun.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, what: Open) -> Result<Stream, OpenError> {
+        let present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = present.as_ref().ok_or(OpenError::NotConnected)?;
+        if standing.guest_version < STREAM_VERSION {
+            return Err(OpenError::TooOld(standing.guest_version));
+        }
+        standing.board.open(what)
+    }
+
+    /// Changes whenever a process that was started for a host may have ended; closed when the present conversation is
+    /// over, at once when there is none.
+    #[must_use]
+    pub fn process_ends(&self) -> watch::Receiver<()> {
+        let present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        present.as_ref().map_or_else(|| watch::channel(()).1, |standing| standing.board.process_ends())
     }
 
     fn put(&self, word: Word, least_version: u32) -> Result<(), AskError> {
@@ -237,10 +265,11 @@ async fn stand<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> End {
     let (words, receiver) = mpsc::channel(QUEUE);
     let guest_version = client.guest_version();
+    let board = Arc::new(Board::default());
     // Cleared before the talk with its open questions is dropped: who hears that one is broken finds none standing.
-    let mut talk = Talk::new(client, receiver);
+    let mut talk = Talk::new(client, receiver, Arc::clone(&board));
     let _clears = Clears(present);
-    *present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Standing { guest_version, words });
+    *present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Standing { guest_version, words, board });
     if events.send(LinkEvent::Connected).await.is_err() {
         return End::Unwanted;
     }
@@ -257,6 +286,9 @@ struct Talk<S> {
     client: AgentClient<S>,
     words: mpsc::Receiver<Word>,
     open: BTreeMap<u32, Reply>,
+    board: Arc<Board>,
+    /// What was heard since something was last said.
+    heard: u32,
     /// `None` with a guest that answers no pings.
     heartbeat: Option<Heartbeat>,
 }
@@ -269,11 +301,17 @@ enum Heartbeat {
     Sent(u32, Instant),
 }
 
+impl<S> Drop for Talk<S> {
+    fn drop(&mut self) {
+        self.board.close();
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
-    fn new(client: AgentClient<S>, words: mpsc::Receiver<Word>) -> Self {
+    fn new(client: AgentClient<S>, words: mpsc::Receiver<Word>, board: Arc<Board>) -> Self {
         let answers = client.guest_version() >= ASK_VERSION;
         let heartbeat = answers.then(|| Heartbeat::Next(Instant::now() + HEARTBEAT));
-        Self { client, words, open: BTreeMap::new(), heartbeat }
+        Self { client, words, open: BTreeMap::new(), board, heard: 0, heartbeat }
     }
 
     /// Does the next thing that there is to do.
@@ -283,21 +321,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             Some(Heartbeat::Next(at)) => Some(*at),
             Some(Heartbeat::Sent(_, at)) => Some(*at + SILENCE),
         };
-        // All are cancel-safe: the client's next by its contract, a channel's recv, a sleep. What the guest has said is
-        // heard first: after a stall of this process an answer and its deadline are there together.
+        // Who always has something to say is answered all the same.
+        if self.heard >= PATIENT {
+            self.heard = 0;
+            self.serve_streams().await?;
+        }
+        // All are cancel-safe: the client's hear by its contract, a channel's recv, a notification, a sleep. What the
+        // guest has said is heard first: after a stall of this process an answer and its deadline are there together.
         tokio::select! {
             biased;
-            message = self.client.next() => self.hear(message.map_err(End::Broken)?, events).await,
+            heard = self.client.hear() => self.hear(heard.map_err(End::Broken)?, events).await,
             word = self.words.recv() => match word {
                 Some(Word::Say(message)) => self.client.send(&message).await.map_err(End::Broken),
                 Some(Word::Ask(ask, reply)) => self.ask(ask, reply).await,
                 None => Err(End::Unwanted),
             },
+            () = self.board.woken() => self.serve_streams().await,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.beat().await,
         }
     }
 
-    async fn hear(&mut self, message: GuestMessage, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
+    /// Says what the streams have to say.
+    async fn serve_streams(&mut self) -> Result<(), End> {
+        let frames = self.board.outgoing();
+        if frames.is_empty() { Ok(()) } else { self.client.send_frames(&frames).await.map_err(End::Broken) }
+    }
+
+    async fn hear(&mut self, heard: Heard, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
+        self.heard += 1;
+        let made_sense = match heard {
+            Heard::News(message) => return self.news(message, events).await,
+            Heard::OfStream(stream, news) => self.board.hear(stream, news),
+            Heard::Frame(stream, payload) => self.board.take(stream, &payload),
+            Heard::ProcessEnded => {
+                self.board.process_ended();
+                Ok(false)
+            }
+        };
+        if made_sense.map_err(End::Broken)? {
+            self.client.made_sense();
+        }
+        Ok(())
+    }
+
+    async fn news(&mut self, message: GuestMessage, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
         let GuestMessage::Answer { id, answer } = message else {
             return events.send(LinkEvent::Message(message)).await.map_err(|_| End::Unwanted);
         };

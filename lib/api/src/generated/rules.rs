@@ -13,6 +13,7 @@ static PATTERN_9: Pattern = Pattern::new(
     "^(\\*|(W/)?\"[\\u0021\\u0023-\\u007e]*\"( *, *(W/)?\"[\\u0021\\u0023-\\u007e]*\")*)$",
 );
 static PATTERN_14: Pattern = Pattern::new("^/[^\\u0000]*$");
+static PATTERN_17: Pattern = Pattern::new("^[A-Za-z0-9+-]+$");
 static PATTERN_15: Pattern = Pattern::new(
     "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
 );
@@ -218,6 +219,94 @@ pub(super) static ENVIRONMENT: Rule = Rule::Map {
     },
     max: 1024usize,
 };
+pub(super) static EXEC_REQUEST: Rule = Rule::Object(
+    &[
+        Field {
+            name: "command",
+            required: true,
+            rule: &Rule::Array {
+                items: &Rule::Named(&ARGUMENT),
+                min: 1usize,
+                max: 4096usize,
+            },
+        },
+        Field {
+            name: "env",
+            required: false,
+            rule: &Rule::Named(&ENVIRONMENT),
+        },
+        Field {
+            name: "cwd",
+            required: false,
+            rule: &Rule::Named(&WORKING_DIR),
+        },
+        Field {
+            name: "user",
+            required: false,
+            rule: &Rule::Named(&USER),
+        },
+        Field {
+            name: "tty",
+            required: false,
+            rule: &Rule::Boolean,
+        },
+        Field {
+            name: "rows",
+            required: false,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 65535i64,
+            },
+        },
+        Field {
+            name: "columns",
+            required: false,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 65535i64,
+            },
+        },
+        Field {
+            name: "stdin",
+            required: false,
+            rule: &Rule::Text {
+                min: 0usize,
+                max: 1048576usize,
+                pattern: None,
+            },
+        },
+        Field {
+            name: "stdin_base64",
+            required: false,
+            rule: &Rule::Text {
+                min: 0usize,
+                max: 1048576usize,
+                pattern: None,
+            },
+        },
+        Field {
+            name: "timeout_seconds",
+            required: false,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 86400i64,
+            },
+        },
+        Field {
+            name: "max_output_bytes",
+            required: false,
+            rule: &Rule::Integer {
+                min: 0i64,
+                max: 16777216i64,
+            },
+        },
+        Field {
+            name: "detach",
+            required: false,
+            rule: &Rule::Boolean,
+        },
+    ],
+);
 pub(super) static GRACE_REQUEST: Rule = Rule::Object(
     &[
         Field {
@@ -398,6 +487,24 @@ pub(super) static SECRET: Rule = Rule::Text {
     max: 16384usize,
     pattern: Some(&PATTERN_6),
 };
+pub(super) static SIGNAL_REQUEST: Rule = Rule::Object(
+    &[
+        Field {
+            name: "signal",
+            required: true,
+            rule: &Rule::Text {
+                min: 1usize,
+                max: 16usize,
+                pattern: Some(&PATTERN_17),
+            },
+        },
+        Field {
+            name: "group",
+            required: false,
+            rule: &Rule::Boolean,
+        },
+    ],
+);
 pub(super) static STANDBY_CLASS: Rule = Rule::Choice(&["sparse", "instant"]);
 pub(super) static USER: Rule = Rule::Text {
     min: 1usize,
@@ -477,6 +584,29 @@ pub(super) static WAIT_FOR_INSTANCE_TIMEOUT_SECONDS: Rule = Rule::Integer {
     min: 0i64,
     max: 3600i64,
 };
+pub(super) static EXEC_IN_INSTANCE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static ATTACH_EXEC_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static LIST_PROCESSES_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static GET_PROCESS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static GET_PROCESS_PID: Rule = Rule::Integer {
+    min: 1i64,
+    max: 4194304i64,
+};
+pub(super) static GET_PROCESS_WAIT_SECONDS: Rule = Rule::Integer {
+    min: 0i64,
+    max: 3600i64,
+};
+pub(super) static KILL_PROCESS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static KILL_PROCESS_PID: Rule = Rule::Integer {
+    min: 1i64,
+    max: 4194304i64,
+};
+pub(super) static SIGNAL_PROCESS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static SIGNAL_PROCESS_PID: Rule = Rule::Integer {
+    min: 1i64,
+    max: 4194304i64,
+};
+pub(super) static GET_INSTANCE_STATS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static GET_INSTANCE_LOGS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static GET_INSTANCE_LOGS_SOURCE: Rule = Rule::Named(&LOG_SOURCE);
 pub(super) static GET_INSTANCE_LOGS_TAIL: Rule = Rule::Integer {

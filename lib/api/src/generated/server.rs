@@ -16,6 +16,7 @@ mod operations {
         method: "GET",
         path: "/health",
         auth: false,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -27,6 +28,7 @@ mod operations {
         method: "GET",
         path: "/readyz",
         auth: false,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -38,6 +40,7 @@ mod operations {
         method: "GET",
         path: "/spec.yaml",
         auth: false,
+        scopes: &[],
         query: &[],
         produces: &["application/yaml"],
         consumes: &[],
@@ -49,6 +52,7 @@ mod operations {
         method: "GET",
         path: "/spec.json",
         auth: false,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -60,6 +64,7 @@ mod operations {
         method: "GET",
         path: "/images",
         auth: true,
+        scopes: &[],
         query: &["limit", "cursor", "label"],
         produces: &["application/json"],
         consumes: &[],
@@ -71,6 +76,7 @@ mod operations {
         method: "POST",
         path: "/images",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &["application/json"],
@@ -85,6 +91,7 @@ mod operations {
         method: "POST",
         path: "/images/import",
         auth: true,
+        scopes: &[],
         query: &["name", "id"],
         produces: &["application/json"],
         consumes: &["application/x-tar"],
@@ -99,6 +106,7 @@ mod operations {
         method: "GET",
         path: "/images/{image_id}",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -112,6 +120,7 @@ mod operations {
         method: "DELETE",
         path: "/images/{image_id}",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &[],
         consumes: &[],
@@ -126,6 +135,7 @@ mod operations {
         method: "GET",
         path: "/instances",
         auth: true,
+        scopes: &[],
         query: &["limit", "cursor", "label", "state", "image"],
         produces: &["application/json"],
         consumes: &[],
@@ -137,6 +147,7 @@ mod operations {
         method: "POST",
         path: "/instances",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &["application/json"],
@@ -151,6 +162,7 @@ mod operations {
         method: "GET",
         path: "/instances/{instance_id}",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -164,6 +176,7 @@ mod operations {
         method: "PATCH",
         path: "/instances/{instance_id}",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &["application/merge-patch+json", "application/json"],
@@ -178,6 +191,7 @@ mod operations {
         method: "DELETE",
         path: "/instances/{instance_id}",
         auth: true,
+        scopes: &[],
         query: &["grace_seconds"],
         produces: &[],
         consumes: &[],
@@ -192,6 +206,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/start",
         auth: true,
+        scopes: &[],
         query: &["discard_snapshot"],
         produces: &["application/json"],
         consumes: &[],
@@ -206,6 +221,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/stop",
         auth: true,
+        scopes: &[],
         query: &["discard_snapshot"],
         produces: &["application/json"],
         consumes: &["application/json"],
@@ -220,6 +236,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/reboot",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &["application/json"],
@@ -234,6 +251,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/pause",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -248,6 +266,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/resume",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -262,6 +281,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/standby",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -276,6 +296,7 @@ mod operations {
         method: "POST",
         path: "/instances/{instance_id}/restore",
         auth: true,
+        scopes: &[],
         query: &[],
         produces: &["application/json"],
         consumes: &[],
@@ -290,7 +311,112 @@ mod operations {
         method: "GET",
         path: "/instances/{instance_id}/wait",
         auth: true,
+        scopes: &[],
         query: &["state", "ready", "timeout_seconds"],
+        produces: &["application/json"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 429u16, 500u16, 503u16,
+        ],
+    };
+    pub(super) const EXEC_IN_INSTANCE: Operation = Operation {
+        id: "exec_in_instance",
+        method: "POST",
+        path: "/instances/{instance_id}/exec",
+        auth: true,
+        scopes: &["exec"],
+        query: &[],
+        produces: &["application/json"],
+        consumes: &["application/json"],
+        needs_body: true,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 408u16, 409u16, 413u16,
+            415u16, 422u16, 429u16, 500u16, 503u16,
+        ],
+    };
+    pub(super) const ATTACH_EXEC: Operation = Operation {
+        id: "attach_exec",
+        method: "GET",
+        path: "/instances/{instance_id}/exec",
+        auth: true,
+        scopes: &["exec"],
+        query: &[],
+        produces: &[],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            101u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 426u16, 429u16,
+            500u16, 503u16,
+        ],
+    };
+    pub(super) const LIST_PROCESSES: Operation = Operation {
+        id: "list_processes",
+        method: "GET",
+        path: "/instances/{instance_id}/processes",
+        auth: true,
+        scopes: &["exec"],
+        query: &[],
+        produces: &["application/json"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 422u16, 429u16,
+            500u16, 503u16,
+        ],
+    };
+    pub(super) const GET_PROCESS: Operation = Operation {
+        id: "get_process",
+        method: "GET",
+        path: "/instances/{instance_id}/processes/{pid}",
+        auth: true,
+        scopes: &["exec"],
+        query: &["wait_seconds"],
+        produces: &["application/json"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 422u16, 429u16,
+            500u16, 503u16,
+        ],
+    };
+    pub(super) const KILL_PROCESS: Operation = Operation {
+        id: "kill_process",
+        method: "DELETE",
+        path: "/instances/{instance_id}/processes/{pid}",
+        auth: true,
+        scopes: &["exec"],
+        query: &[],
+        produces: &[],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            204u16, 400u16, 401u16, 403u16, 404u16, 409u16, 422u16, 429u16, 500u16,
+            503u16,
+        ],
+    };
+    pub(super) const SIGNAL_PROCESS: Operation = Operation {
+        id: "signal_process",
+        method: "POST",
+        path: "/instances/{instance_id}/processes/{pid}/signal",
+        auth: true,
+        scopes: &["exec"],
+        query: &[],
+        produces: &[],
+        consumes: &["application/json"],
+        needs_body: true,
+        statuses: &[
+            204u16, 400u16, 401u16, 403u16, 404u16, 408u16, 409u16, 413u16, 415u16,
+            422u16, 429u16, 500u16, 503u16,
+        ],
+    };
+    pub(super) const GET_INSTANCE_STATS: Operation = Operation {
+        id: "get_instance_stats",
+        method: "GET",
+        path: "/instances/{instance_id}/stats",
+        auth: true,
+        scopes: &[],
+        query: &[],
         produces: &["application/json"],
         consumes: &[],
         needs_body: false,
@@ -303,6 +429,7 @@ mod operations {
         method: "GET",
         path: "/instances/{instance_id}/logs",
         auth: true,
+        scopes: &[],
         query: &["source", "tail", "offset", "follow"],
         produces: &["text/event-stream", "text/plain"],
         consumes: &[],
@@ -337,8 +464,60 @@ pub const OPERATIONS: &[Operation] = &[
     operations::STANDBY_INSTANCE,
     operations::RESTORE_INSTANCE,
     operations::WAIT_FOR_INSTANCE,
+    operations::EXEC_IN_INSTANCE,
+    operations::ATTACH_EXEC,
+    operations::LIST_PROCESSES,
+    operations::GET_PROCESS,
+    operations::KILL_PROCESS,
+    operations::SIGNAL_PROCESS,
+    operations::GET_INSTANCE_STATS,
     operations::GET_INSTANCE_LOGS,
 ];
+/// The operations of `guest`.
+pub trait GuestApi: Send + Sync + 'static {
+    /// `POST /instances/{instance_id}/exec`: Run a program in the guest, wait for it, and answer what it said.
+    fn exec_in_instance(
+        &self,
+        cx: Cx,
+        request: ExecInInstance,
+    ) -> impl Future<Output = Result<ExecInInstanceReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/exec`: Run a program in the guest, interactively, over a WebSocket.
+    fn attach_exec(
+        &self,
+        cx: Cx,
+        request: AttachExec,
+    ) -> impl Future<Output = Result<AttachExecReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/processes`: The processes that were started by exec.
+    fn list_processes(
+        &self,
+        cx: Cx,
+        request: ListProcesses,
+    ) -> impl Future<Output = Result<ListProcessesReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/processes/{pid}`: One process that was started by exec, now or once it has ended.
+    fn get_process(
+        &self,
+        cx: Cx,
+        request: GetProcess,
+    ) -> impl Future<Output = Result<GetProcessReply, Problem>> + Send;
+    /// `DELETE /instances/{instance_id}/processes/{pid}`: Kill a process and its group. One that has ended is none the worse for it.
+    fn kill_process(
+        &self,
+        cx: Cx,
+        request: KillProcess,
+    ) -> impl Future<Output = Result<KillProcessReply, Problem>> + Send;
+    /// `POST /instances/{instance_id}/processes/{pid}/signal`: Send a signal to a process that was started by exec.
+    fn signal_process(
+        &self,
+        cx: Cx,
+        request: SignalProcess,
+    ) -> impl Future<Output = Result<SignalProcessReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/stats`: What the instance uses, as the guest, its VMM and the host count it.
+    fn get_instance_stats(
+        &self,
+        cx: Cx,
+        request: GetInstanceStats,
+    ) -> impl Future<Output = Result<GetInstanceStatsReply, Problem>> + Send;
+}
 /// The operations of `images`.
 pub trait ImagesApi: Send + Sync + 'static {
     /// `GET /images`: List images in the order of their ids.
@@ -487,8 +666,8 @@ pub trait SystemApi: Send + Sync + 'static {
     ) -> impl Future<Output = Result<GetSpecJsonReply, Problem>> + Send;
 }
 /// All operations.
-pub trait Api: ImagesApi + InstancesApi + SystemApi {}
-impl<T: ImagesApi + InstancesApi + SystemApi> Api for T {}
+pub trait Api: GuestApi + ImagesApi + InstancesApi + SystemApi {}
+impl<T: GuestApi + ImagesApi + InstancesApi + SystemApi> Api for T {}
 /// The routes of the document, and nothing else.
 pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
     Routes::new(api, runtime)
@@ -622,6 +801,48 @@ pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
             &operations::WAIT_FOR_INSTANCE,
             |api: Arc<A>, cx: Cx, request: WaitForInstance| async move {
                 api.wait_for_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::EXEC_IN_INSTANCE,
+            |api: Arc<A>, cx: Cx, request: ExecInInstance| async move {
+                api.exec_in_instance(cx, request).await
+            },
+        )
+        .add(
+            &operations::ATTACH_EXEC,
+            |api: Arc<A>, cx: Cx, request: AttachExec| async move {
+                api.attach_exec(cx, request).await
+            },
+        )
+        .add(
+            &operations::LIST_PROCESSES,
+            |api: Arc<A>, cx: Cx, request: ListProcesses| async move {
+                api.list_processes(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_PROCESS,
+            |api: Arc<A>, cx: Cx, request: GetProcess| async move {
+                api.get_process(cx, request).await
+            },
+        )
+        .add(
+            &operations::KILL_PROCESS,
+            |api: Arc<A>, cx: Cx, request: KillProcess| async move {
+                api.kill_process(cx, request).await
+            },
+        )
+        .add(
+            &operations::SIGNAL_PROCESS,
+            |api: Arc<A>, cx: Cx, request: SignalProcess| async move {
+                api.signal_process(cx, request).await
+            },
+        )
+        .add(
+            &operations::GET_INSTANCE_STATS,
+            |api: Arc<A>, cx: Cx, request: GetInstanceStats| async move {
+                api.get_instance_stats(cx, request).await
             },
         )
         .add(
@@ -1476,6 +1697,256 @@ impl IntoReply for WaitForInstanceReply {
             Self::Ok { etag, body } => {
                 Reply::json(200u16, &body).header("etag", etag.as_str())
             }
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/exec` is asked.
+#[derive(Debug)]
+pub struct ExecInInstance {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// The body.
+    pub body: types::ExecRequest,
+}
+impl FromInput for ExecInInstance {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input
+                .path("instance_id", &rules::EXEC_IN_INSTANCE_INSTANCE_ID)?,
+            body: input.json(&rules::EXEC_REQUEST).await?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/exec` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ExecInInstanceReply {
+    /// 200: The program ran, could not be started, or was killed when its time was over.
+    Ok {
+        /// The body.
+        body: types::ExecResult,
+    },
+}
+impl IntoReply for ExecInInstanceReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/exec` is asked.
+#[derive(Debug)]
+pub struct AttachExec {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// The connection, to be taken over.
+    pub upgrade: crate::Upgrade,
+}
+impl FromInput for AttachExec {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::ATTACH_EXEC_INSTANCE_ID)?,
+            upgrade: input.upgrade(&rules::EXEC_REQUEST).await?,
+        })
+    }
+}
+impl AttachExec {
+    /// The path `/instances/{instance_id}/exec`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/exec")
+    }
+}
+/// What `GET /instances/{instance_id}/exec` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum AttachExecReply {
+    /// 101: The WebSocket is open.
+    Switching {
+        /// What is said on the WebSocket.
+        body: crate::SocketReply,
+    },
+}
+impl IntoReply for AttachExecReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Switching { body } => Reply::socket(body),
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/processes` is asked.
+#[derive(Debug)]
+pub struct ListProcesses {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+}
+impl FromInput for ListProcesses {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::LIST_PROCESSES_INSTANCE_ID)?,
+        })
+    }
+}
+impl ListProcesses {
+    /// The path `/instances/{instance_id}/processes`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/processes")
+    }
+}
+/// What `GET /instances/{instance_id}/processes` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ListProcessesReply {
+    /// 200: All of them.
+    Ok {
+        /// The body.
+        body: types::ProcessList,
+    },
+}
+impl IntoReply for ListProcessesReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/processes/{pid}` is asked.
+#[derive(Debug)]
+pub struct GetProcess {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// The process, as programs of the guest number it.
+    pub pid: u32,
+    /// How long to wait for its end.
+    pub wait_seconds: u32,
+}
+impl FromInput for GetProcess {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::GET_PROCESS_INSTANCE_ID)?,
+            pid: input.path("pid", &rules::GET_PROCESS_PID)?,
+            wait_seconds: input
+                .query("wait_seconds", &rules::GET_PROCESS_WAIT_SECONDS)?
+                .unwrap_or(0),
+        })
+    }
+}
+impl GetProcess {
+    /// The path `/instances/{instance_id}/processes/{pid}`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId, pid: &u32) -> String {
+        format!("/instances/{instance_id}/processes/{pid}")
+    }
+}
+/// What `GET /instances/{instance_id}/processes/{pid}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetProcessReply {
+    /// 200: How it is now. Of several with the same number it is the one that was started last.
+    Ok {
+        /// The body.
+        body: types::Process,
+    },
+}
+impl IntoReply for GetProcessReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
+        }
+    }
+}
+/// What `DELETE /instances/{instance_id}/processes/{pid}` is asked.
+#[derive(Debug)]
+pub struct KillProcess {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// The process, as programs of the guest number it.
+    pub pid: u32,
+}
+impl FromInput for KillProcess {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::KILL_PROCESS_INSTANCE_ID)?,
+            pid: input.path("pid", &rules::KILL_PROCESS_PID)?,
+        })
+    }
+}
+/// What `DELETE /instances/{instance_id}/processes/{pid}` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum KillProcessReply {
+    /// 204: The signal is sent.
+    NoContent,
+}
+impl IntoReply for KillProcessReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+/// What `POST /instances/{instance_id}/processes/{pid}/signal` is asked.
+#[derive(Debug)]
+pub struct SignalProcess {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// The process, as programs of the guest number it.
+    pub pid: u32,
+    /// The body.
+    pub body: types::SignalRequest,
+}
+impl FromInput for SignalProcess {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::SIGNAL_PROCESS_INSTANCE_ID)?,
+            pid: input.path("pid", &rules::SIGNAL_PROCESS_PID)?,
+            body: input.json(&rules::SIGNAL_REQUEST).await?,
+        })
+    }
+}
+/// What `POST /instances/{instance_id}/processes/{pid}/signal` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum SignalProcessReply {
+    /// 204: It is sent, or the process has ended.
+    NoContent,
+}
+impl IntoReply for SignalProcessReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/stats` is asked.
+#[derive(Debug)]
+pub struct GetInstanceStats {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+}
+impl FromInput for GetInstanceStats {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input
+                .path("instance_id", &rules::GET_INSTANCE_STATS_INSTANCE_ID)?,
+        })
+    }
+}
+impl GetInstanceStats {
+    /// The path `/instances/{instance_id}/stats`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/stats")
+    }
+}
+/// What `GET /instances/{instance_id}/stats` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum GetInstanceStatsReply {
+    /// 200: What could be had.
+    Ok {
+        /// The body.
+        body: types::InstanceStats,
+    },
+}
+impl IntoReply for GetInstanceStatsReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
         }
     }
 }

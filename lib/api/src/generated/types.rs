@@ -89,6 +89,95 @@ pub struct CreateInstanceRequest {
     #[serde(default = "defaults::create_instance_request_restart_policy")]
     pub restart_policy: RestartPolicy,
 }
+///The writable layer on the host, and what the VMM has read and written since it was started.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DiskStats {
+    ///What it takes on the host's disk.
+    pub used_bytes: u64,
+    ///From the host's disks.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub read_bytes: ::std::option::Option<u64>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub written_bytes: ::std::option::Option<u64>,
+}
+///What was said; `text` where it is UTF-8, otherwise `base64`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ExecOutput {
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub text: ::std::option::Option<::std::string::String>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub base64: ::std::option::Option<::std::string::String>,
+    ///Whether there was more.
+    #[serde(default)]
+    pub truncated: bool,
+}
+///`ExecRequest`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    ///The program and its arguments. All strings of the request together must be under 60 KiB.
+    pub command: ::std::vec::Vec<::std::string::String>,
+    ///Environment variables of the program.
+    #[serde(
+        default,
+        skip_serializing_if = ":: std :: collections :: BTreeMap::is_empty"
+    )]
+    pub env: ::std::collections::BTreeMap<::std::string::String, ::std::string::String>,
+    ///An absolute path in the guest.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cwd: ::std::option::Option<::std::string::String>,
+    ///A user, by name or number, and after a colon a group.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub user: ::std::option::Option<::std::string::String>,
+    ///Whether the program gets a terminal; all that it shows is then `stdout`.
+    #[serde(default)]
+    pub tty: bool,
+    ///Lines of the terminal.
+    #[serde(default = "defaults::default_u64::<u32, 24>")]
+    pub rows: u32,
+    ///Characters on its lines.
+    #[serde(default = "defaults::default_u64::<u32, 80>")]
+    pub columns: u32,
+    ///The standard input; empty without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub stdin: ::std::option::Option<::std::string::String>,
+    ///The same, for any bytes.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub stdin_base64: ::std::option::Option<::std::string::String>,
+    ///The process group is killed after so long, and `timed_out` is then true.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub timeout_seconds: ::std::option::Option<u32>,
+    ///How much of each output the answer holds; what is over is read and dropped.
+    #[serde(default = "defaults::default_u64::<u32, 1048576>")]
+    pub max_output_bytes: u32,
+    ///Whether the program goes on without whoever started it.
+    #[serde(default)]
+    pub detach: bool,
+}
+///How a program ended. Without `exit_code` and `signal` it was detached, and may still run.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ExecResult {
+    ///Absent when it was not started.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub pid: ::std::option::Option<u32>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub exit_code: ::std::option::Option<u32>,
+    ///The signal that ended it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub signal: ::std::option::Option<u32>,
+    ///Why it could not be started.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub reason: ::std::option::Option<::std::string::String>,
+    #[serde(default)]
+    pub timed_out: bool,
+    pub stdout: ExecOutput,
+    pub stderr: ExecOutput,
+    ///From the request to the end, as the host saw it.
+    pub duration_ms: u64,
+}
 ///Trouble that something had, and when.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +200,26 @@ impl ::std::default::Default for GraceRequest {
             grace_seconds: defaults::default_u64::<u32, 10>(),
         }
     }
+}
+///As the guest's kernel counts; it can say what it likes.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct GuestStats {
+    ///Time in programs and in the kernel, of all CPUs together.
+    pub cpu_seconds: f64,
+    pub cpu_user_seconds: f64,
+    pub cpu_system_seconds: f64,
+    ///Time that the host gave to others.
+    pub cpu_steal_seconds: f64,
+    pub uptime_seconds: f64,
+    pub memory_total_bytes: u64,
+    pub memory_available_bytes: u64,
+    pub memory_cached_bytes: u64,
+    ///Of the writable layer.
+    pub disk_total_bytes: u64,
+    pub disk_available_bytes: u64,
+    pub tasks: u64,
+    pub load_1m: f64,
 }
 ///`Health`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -555,6 +664,20 @@ impl ::std::convert::TryFrom<::std::string::String> for InstanceState {
         value.parse()
     }
 }
+///`InstanceStats`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceStats {
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub guest: ::std::option::Option<GuestStats>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub vmm: ::std::option::Option<VmmStats>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub disk: ::std::option::Option<DiskStats>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub network: ::std::option::Option<NetworkStats>,
+}
 /**One line of the log, without its end: `text`, or `base64` where its bytes are not UTF-8. A line longer than
 64 KiB comes in pieces, all but the last with `partial`.
 */
@@ -783,6 +906,15 @@ impl ::std::default::Default for NetworkConfig {
         }
     }
 }
+///As the guest sees it.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkStats {
+    pub received_bytes: u64,
+    pub received_packets: u64,
+    pub sent_bytes: u64,
+    pub sent_packets: u64,
+}
 ///`OperationKind`
 #[derive(
     ::serde::Deserialize,
@@ -940,12 +1072,16 @@ pub enum ProblemCode {
     Unauthorized,
     #[serde(rename = "forbidden")]
     Forbidden,
+    #[serde(rename = "insufficient_scope")]
+    InsufficientScope,
     #[serde(rename = "route_not_found")]
     RouteNotFound,
     #[serde(rename = "image_not_found")]
     ImageNotFound,
     #[serde(rename = "instance_not_found")]
     InstanceNotFound,
+    #[serde(rename = "process_not_found")]
+    ProcessNotFound,
     #[serde(rename = "method_not_allowed")]
     MethodNotAllowed,
     #[serde(rename = "not_acceptable")]
@@ -972,12 +1108,16 @@ pub enum ProblemCode {
     AddressInUse,
     #[serde(rename = "network_full")]
     NetworkFull,
+    #[serde(rename = "interrupted")]
+    Interrupted,
     #[serde(rename = "precondition_failed")]
     PreconditionFailed,
     #[serde(rename = "payload_too_large")]
     PayloadTooLarge,
     #[serde(rename = "unsupported_media_type")]
     UnsupportedMediaType,
+    #[serde(rename = "upgrade_required")]
+    UpgradeRequired,
     #[serde(rename = "insufficient_host")]
     InsufficientHost,
     #[serde(rename = "address_out_of_range")]
@@ -994,6 +1134,8 @@ pub enum ProblemCode {
     RegistryUnauthorized,
     #[serde(rename = "registry_not_found")]
     RegistryNotFound,
+    #[serde(rename = "guest_refused")]
+    GuestRefused,
     #[serde(rename = "too_many_requests")]
     TooManyRequests,
     #[serde(rename = "internal")]
@@ -1002,6 +1144,8 @@ pub enum ProblemCode {
     Unavailable,
     #[serde(rename = "vmm_failed")]
     VmmFailed,
+    #[serde(rename = "guest_unreachable")]
+    GuestUnreachable,
     #[serde(rename = "network_failed")]
     NetworkFailed,
     #[serde(rename = "registry_unavailable")]
@@ -1019,9 +1163,11 @@ impl ::std::fmt::Display for ProblemCode {
             Self::UnknownField => f.write_str("unknown_field"),
             Self::Unauthorized => f.write_str("unauthorized"),
             Self::Forbidden => f.write_str("forbidden"),
+            Self::InsufficientScope => f.write_str("insufficient_scope"),
             Self::RouteNotFound => f.write_str("route_not_found"),
             Self::ImageNotFound => f.write_str("image_not_found"),
             Self::InstanceNotFound => f.write_str("instance_not_found"),
+            Self::ProcessNotFound => f.write_str("process_not_found"),
             Self::MethodNotAllowed => f.write_str("method_not_allowed"),
             Self::NotAcceptable => f.write_str("not_acceptable"),
             Self::RequestTimeout => f.write_str("request_timeout"),
@@ -1035,9 +1181,11 @@ impl ::std::fmt::Display for ProblemCode {
             Self::ImageNotReady => f.write_str("image_not_ready"),
             Self::AddressInUse => f.write_str("address_in_use"),
             Self::NetworkFull => f.write_str("network_full"),
+            Self::Interrupted => f.write_str("interrupted"),
             Self::PreconditionFailed => f.write_str("precondition_failed"),
             Self::PayloadTooLarge => f.write_str("payload_too_large"),
             Self::UnsupportedMediaType => f.write_str("unsupported_media_type"),
+            Self::UpgradeRequired => f.write_str("upgrade_required"),
             Self::InsufficientHost => f.write_str("insufficient_host"),
             Self::AddressOutOfRange => f.write_str("address_out_of_range"),
             Self::NotSupported => f.write_str("not_supported"),
@@ -1046,10 +1194,12 @@ impl ::std::fmt::Display for ProblemCode {
             Self::ImagePullFailed => f.write_str("image_pull_failed"),
             Self::RegistryUnauthorized => f.write_str("registry_unauthorized"),
             Self::RegistryNotFound => f.write_str("registry_not_found"),
+            Self::GuestRefused => f.write_str("guest_refused"),
             Self::TooManyRequests => f.write_str("too_many_requests"),
             Self::Internal => f.write_str("internal"),
             Self::Unavailable => f.write_str("unavailable"),
             Self::VmmFailed => f.write_str("vmm_failed"),
+            Self::GuestUnreachable => f.write_str("guest_unreachable"),
             Self::NetworkFailed => f.write_str("network_failed"),
             Self::RegistryUnavailable => f.write_str("registry_unavailable"),
             Self::RegistryRateLimited => f.write_str("registry_rate_limited"),
@@ -1068,9 +1218,11 @@ impl ::std::str::FromStr for ProblemCode {
             "unknown_field" => Ok(Self::UnknownField),
             "unauthorized" => Ok(Self::Unauthorized),
             "forbidden" => Ok(Self::Forbidden),
+            "insufficient_scope" => Ok(Self::InsufficientScope),
             "route_not_found" => Ok(Self::RouteNotFound),
             "image_not_found" => Ok(Self::ImageNotFound),
             "instance_not_found" => Ok(Self::InstanceNotFound),
+            "process_not_found" => Ok(Self::ProcessNotFound),
             "method_not_allowed" => Ok(Self::MethodNotAllowed),
             "not_acceptable" => Ok(Self::NotAcceptable),
             "request_timeout" => Ok(Self::RequestTimeout),
@@ -1084,9 +1236,11 @@ impl ::std::str::FromStr for ProblemCode {
             "image_not_ready" => Ok(Self::ImageNotReady),
             "address_in_use" => Ok(Self::AddressInUse),
             "network_full" => Ok(Self::NetworkFull),
+            "interrupted" => Ok(Self::Interrupted),
             "precondition_failed" => Ok(Self::PreconditionFailed),
             "payload_too_large" => Ok(Self::PayloadTooLarge),
             "unsupported_media_type" => Ok(Self::UnsupportedMediaType),
+            "upgrade_required" => Ok(Self::UpgradeRequired),
             "insufficient_host" => Ok(Self::InsufficientHost),
             "address_out_of_range" => Ok(Self::AddressOutOfRange),
             "not_supported" => Ok(Self::NotSupported),
@@ -1095,10 +1249,12 @@ impl ::std::str::FromStr for ProblemCode {
             "image_pull_failed" => Ok(Self::ImagePullFailed),
             "registry_unauthorized" => Ok(Self::RegistryUnauthorized),
             "registry_not_found" => Ok(Self::RegistryNotFound),
+            "guest_refused" => Ok(Self::GuestRefused),
             "too_many_requests" => Ok(Self::TooManyRequests),
             "internal" => Ok(Self::Internal),
             "unavailable" => Ok(Self::Unavailable),
             "vmm_failed" => Ok(Self::VmmFailed),
+            "guest_unreachable" => Ok(Self::GuestUnreachable),
             "network_failed" => Ok(Self::NetworkFailed),
             "registry_unavailable" => Ok(Self::RegistryUnavailable),
             "registry_rate_limited" => Ok(Self::RegistryRateLimited),
@@ -1194,6 +1350,34 @@ impl ::std::convert::TryFrom<::std::string::String> for ProblemPlace {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+///`Process`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    ///As programs of the guest number it.
+    pub pid: u32,
+    ///As far as it fits into 512 bytes.
+    pub command: ::std::vec::Vec<::std::string::String>,
+    pub tty: bool,
+    pub detached: bool,
+    pub running: bool,
+    ///By the guest's clock.
+    pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    ///By the guest's clock.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub ended_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub exit_code: ::std::option::Option<u32>,
+    ///The signal that ended it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub signal: ::std::option::Option<u32>,
+}
+///`ProcessList`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessList {
+    pub items: ::std::vec::Vec<Process>,
 }
 ///`Progress`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1304,6 +1488,16 @@ impl ::std::default::Default for RestartPolicy {
         RestartPolicy::Never
     }
 }
+///`SignalRequest`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct SignalRequest {
+    ///A name, with or without `SIG`, or a number from 1 to 64.
+    pub signal: ::std::string::String,
+    ///Whether to the whole process group.
+    #[serde(default)]
+    pub group: bool,
+}
 /**What a standby costs, and when. It is chosen when an instance is made.
 - `sparse`: the memory that the guest has used is written at standby and read at restore, so both take time with
   its amount. Nothing is reserved or written before; the disk must have room when the standby comes (507).
@@ -1371,6 +1565,18 @@ impl ::std::default::Default for StandbyClass {
     fn default() -> Self {
         StandbyClass::Sparse
     }
+}
+///The VMM process, as the host's kernel counts.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct VmmStats {
+    pub pid: u32,
+    pub cpu_seconds: f64,
+    pub rss_bytes: u64,
+    ///What is shared is divided by its users.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub pss_bytes: ::std::option::Option<u64>,
+    pub threads: u64,
 }
 ///`WaitResult`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]

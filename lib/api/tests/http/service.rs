@@ -237,3 +237,80 @@ impl InstancesApi for Service {
         })
     }
 }
+
+impl GuestApi for Service {
+    async fn exec_in_instance(&self, cx: Cx, request: ExecInInstance) -> Result<ExecInInstanceReply, Problem> {
+        let ExecInInstance { instance_id: _, body } = request;
+        if body.command == ["wait"] {
+            self.begun.notify_one();
+            cx.hung_up().await;
+            self.done.notify_one();
+        }
+        let said = |text: String| types::ExecOutput { text: Some(text), base64: None, truncated: false };
+        let body = types::ExecResult {
+            pid: Some(7),
+            exit_code: Some(0),
+            signal: None,
+            reason: None,
+            timed_out: false,
+            stdout: said(body.command.join(" ")),
+            stderr: said(String::new()),
+            duration_ms: 1,
+        };
+        Ok(ExecInInstanceReply::Ok { body })
+    }
+
+    /// Says back what it is told, and the command at the end.
+    async fn attach_exec(&self, _cx: Cx, request: AttachExec) -> Result<AttachExecReply, Problem> {
+        let body = request.upgrade.with(|mut reader, mut writer| async move {
+            let Some(first) = reader.next().await else { return };
+            let wanted = match reader.parse_first::<types::ExecRequest>(&first) {
+                Ok(wanted) => wanted,
+                Err(problem) => return writer.end(problem.code().to_string()).await,
+            };
+            while let Some(message) = reader.next().await {
+                if message.is_empty() {
+                    return writer.end(wanted.command.join(" ")).await;
+                }
+                writer.send(message).await;
+            }
+        });
+        Ok(AttachExecReply::Switching { body })
+    }
+
+    async fn list_processes(&self, _cx: Cx, _request: ListProcesses) -> Result<ListProcessesReply, Problem> {
+        Ok(ListProcessesReply::Ok { body: types::ProcessList { items: vec![process(7)] } })
+    }
+
+    async fn get_process(&self, _cx: Cx, request: GetProcess) -> Result<GetProcessReply, Problem> {
+        Ok(GetProcessReply::Ok { body: process(request.pid) })
+    }
+
+    async fn kill_process(&self, _cx: Cx, _request: KillProcess) -> Result<KillProcessReply, Problem> {
+        Ok(KillProcessReply::NoContent)
+    }
+
+    async fn signal_process(&self, _cx: Cx, _request: SignalProcess) -> Result<SignalProcessReply, Problem> {
+        Ok(SignalProcessReply::NoContent)
+    }
+
+    async fn get_instance_stats(&self, _cx: Cx, _request: GetInstanceStats) -> Result<GetInstanceStatsReply, Problem> {
+        let at = "2026-01-02T03:04:05Z".parse().unwrap();
+        let body = types::InstanceStats { at, guest: None, vmm: None, disk: None, network: None };
+        Ok(GetInstanceStatsReply::Ok { body })
+    }
+}
+
+fn process(pid: u32) -> types::Process {
+    types::Process {
+        pid,
+        command: vec!["sleep".to_owned()],
+        tty: false,
+        detached: true,
+        running: true,
+        started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        ended_at: None,
+        exit_code: None,
+        signal: None,
+    }
+}

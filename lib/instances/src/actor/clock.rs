@@ -87,7 +87,13 @@ impl GuestClock {
                     tracing::info!(instance.id = %id, ?behind, "the guest's clock is behind");
                     self.0.stalls.load(Ordering::SeqCst)
                 }
-                Ok(other @ (Answer::Done | Answer::Sizes { .. } | Answer::Failed { .. })) => {
+                Ok(
+                    other @ (Answer::Done
+                    | Answer::Sizes { .. }
+                    | Answer::Failed { .. }
+                    | Answer::Processes { .. }
+                    | Answer::Usage(_)),
+                ) => {
                     return tracing::warn!(instance.id = %id, ?other, "no answer to what the guest's clock says");
                 }
                 Err(error) => {

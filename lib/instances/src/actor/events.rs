@@ -117,7 +117,14 @@ impl Actor {
                     tracing::warn!(instance.id = %self.record.id, "the guest's agent has stopped answering");
                 }
             }
-            AgentEvent::Message(GuestMessage::Hello { .. } | GuestMessage::Answer { .. }) => {}
+            AgentEvent::Message(
+                GuestMessage::Hello { .. }
+                | GuestMessage::Answer { .. }
+                | GuestMessage::Opened { .. }
+                | GuestMessage::Credit { .. }
+                | GuestMessage::End { .. }
+                | GuestMessage::ProcessEnded { .. },
+            ) => {}
         }
     }
 

@@ -1,0 +1,268 @@
+//! Programs that the host wants run beside the image's own: from a request to a process.
+//!
+//! Invariant: as in [`crate::program`], no shell and no change of a string, and the process id namespace, root and user
+//! databases are the image program's. Unlike there other threads exist, so that the new process does nothing but system
+//! calls with what was made ready before. Whether it was exec'ed is read from a pipe, and not waited for.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use dataplane_agent::{Exec, FailureKind, GuestConfig, TtySize};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
+use nix::libc;
+use nix::pty::{grantpt, posix_openpt, unlockpt};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{
+    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchown, pipe2, setgroups, setresgid, setresuid, setsid,
+};
+
+use crate::error::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND, CODE_NOT_READY, During as _, InitError};
+use crate::program::{DATABASES, OPEN_FILES, read_database};
+use crate::sys::{self, Strings};
+use crate::user::Identity;
+use crate::{console, environment, user, volumes};
+
+/// Where and as what programs run: made once, when the image's program runs.
+#[derive(Debug)]
+pub(crate) struct Place {
+    config: Arc<GuestConfig>,
+    /// Init's own namespace, and the program's.
+    own: OwnedFd,
+    programs: OwnedFd,
+    /// Init's own /proc.
+    proc: OwnedFd,
+}
+
+/// A process and init's ends of what it reads and writes.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    /// As init numbers it.
+    pub(crate) pid: i32,
+    /// As programs number it.
+    pub(crate) inner_pid: u32,
+    /// Ends when the program was exec'ed, and says why not otherwise.
+    pub(crate) report: File,
+    pub(crate) input: File,
+    pub(crate) output: File,
+    /// None with a terminal.
+    pub(crate) error: Option<File>,
+}
+
+/// Why no process was made.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) FailureKind, pub(crate) String);
+
+/// Where a new process failed, as one byte on the pipe to init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Prepare = 1,
+    WorkingDir = 2,
+    User = 3,
+    Exec = 4,
+}
+
+/// How many bytes a failed process reports.
+pub(crate) const REPORT: usize = 5;
+
+struct Plan {
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    working_dir: CString,
+    identity: Identity,
+    groups: Vec<Gid>,
+}
+
+/// The new process' own ends.
+struct Ends {
+    input: OwnedFd,
+    output: OwnedFd,
+    error: OwnedFd,
+    terminal: bool,
+}
+
+impl Place {
+    /// `program` is the image's program, which has been started; `proc` is init's own /proc.
+    pub(crate) fn new(config: GuestConfig, program: i32, proc: OwnedFd) -> Result<Self, InitError> {
+        let open = |path: &str| openat(&proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let own = open("self/ns/pid").during("open", "the process id namespace")?;
+        let programs = open(&format!("{program}/ns/pid")).during("open", "the program's process id namespace")?;
+        Ok(Self { config: Arc::new(config), own, programs, proc })
+    }
+
+    pub(crate) fn spawn(&self, exec: &Exec) -> Result<Spawned, Refused> {
+        let plan = self.plan(exec)?;
+        let failed = |act: &str, errno: Errno| Refused(FailureKind::Other, format!("{act}: {}", errno.desc()));
+        let (report, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe", errno))?;
+        let owner = Uid::from_raw(plan.identity.uid);
+        let (ends, input, output, error) = match exec.tty {
+            Some(size) => terminal(size, owner).map_err(|errno| failed("make a terminal", errno))?,
+            None => pipes(owner).map_err(|errno| failed("make a pipe", errno))?,
+        };
+        let (argv, env) = (Strings::new(&plan.argv), Strings::new(&plan.env));
+        setns(&self.programs, CloneFlags::CLONE_NEWPID)
+            .map_err(|errno| failed("enter the program's process id namespace", errno))?;
+        let pid = sys::fork_for_system_calls_only(|| {
+            let (stage, errno) = become_program(&plan, &ends, &argv, &env);
+            let number = (errno as i32).to_ne_bytes();
+            let report = [stage as u8, number[0], number[1], number[2], number[3]];
+            // Whoever reads it may be gone.
+            let _ = nix::unistd::write(&writer, &report);
+        });
+        if let Err(errno) = setns(&self.own, CloneFlags::CLONE_NEWPID) {
+            console::kernel_log(&format!("go back to init's own process id namespace: {errno}"));
+        }
+        // Where the namespace's first process has ended there are no more.
+        let pid = pid.map_err(|errno| {
+            let gone = Refused(FailureKind::NotRunning, "the image's program has ended".to_owned());
+            if errno == Errno::ENOMEM { gone } else { failed("make a process", errno) }
+        })?;
+        for file in [Some(&report), Some(&input), Some(&output), error.as_ref()].into_iter().flatten() {
+            let set = fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+            set.map_err(|errno| {
+                sys::signal(pid, libc::SIGKILL);
+                failed("prepare a pipe", errno)
+            })?;
+        }
+        let inner_pid = self.inner_pid(pid);
+        let (input, output, error) = (input.into(), output.into(), error.map(File::from));
+        Ok(Spawned { pid, inner_pid, report: report.into(), input, output, error })
+    }
+
+    fn plan(&self, exec: &Exec) -> Result<Plan, Refused> {
+        let invalid = |why: String| Refused(FailureKind::Invalid, why);
+        let program = exec.argv.first().ok_or_else(|| invalid("there is no program to run".to_owned()))?;
+        let database = |path| read_database(path).map_err(|error| Refused(FailureKind::Other, error.chain()));
+        let (passwd, group) = (database(DATABASES[0])?, database(DATABASES[1])?);
+        let wanted = exec.user.as_ref().unwrap_or(&self.config.user);
+        let identity = user::resolve(wanted, &passwd, &group)
+            .map_err(|error| invalid(format!("find the user `{wanted}` in the image: {error}")))?;
+        let env = environment::overlay(&self.config.env, &exec.env);
+        let env = environment::complete(&env, &self.config.hostname, &identity.home);
+        let env = if exec.tty.is_some() { environment::with_terminal(env) } else { env };
+        let strings = |strings: &[String]| {
+            environment::c_strings(strings).map_err(|_| invalid("a string holds a zero byte".to_owned()))
+        };
+        let directory = exec.working_dir.as_ref().unwrap_or(&self.config.working_dir);
+        let directory = format!("/{}", directory.trim_start_matches('/'));
+        Ok(Plan {
+            candidates: strings(&environment::candidates(program, &env))?,
+            argv: strings(&exec.argv)?,
+            env: strings(&env)?,
+            working_dir: CString::new(directory).map_err(|_| invalid("a string holds a zero byte".to_owned()))?,
+            groups: identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+            identity,
+        })
+    }
+
+    /// 0 when it cannot be told.
+    fn inner_pid(&self, pid: i32) -> u32 {
+        let status = volumes::read(self.proc.as_fd(), &format!("{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        line.and_then(|pids| pids.split_whitespace().next_back()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+type Made = (Ends, OwnedFd, OwnedFd, Option<OwnedFd>);
+
+/// Three pipes. The user may open its own standard streams again by /dev/stdout.
+fn pipes(owner: Uid) -> nix::Result<Made> {
+    let (input, to_input) = pipe2(OFlag::O_CLOEXEC)?;
+    let (from_output, output) = pipe2(OFlag::O_CLOEXEC)?;
+    let (from_error, error) = pipe2(OFlag::O_CLOEXEC)?;
+    for end in [&input, &output, &error] {
+        fchown(end, Some(owner), None)?;
+    }
+    Ok((Ends { input, output, error, terminal: false }, to_input, from_output, Some(from_error)))
+}
+
+fn terminal(size: TtySize, owner: Uid) -> nix::Result<Made> {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    sys::resize_terminal(master.as_fd(), size.rows, size.columns);
+    let terminal = sys::terminal_of(master.as_fd())?;
+    fchown(&terminal, Some(owner), None)?;
+    let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned().map_err(|_| Errno::EMFILE);
+    let (input, output) = (copy(terminal.as_fd())?, copy(terminal.as_fd())?);
+    let ends = Ends { input, output, error: terminal, terminal: true };
+    Ok((ends, copy(master.as_fd())?, copy(master.as_fd())?, None))
+}
+
+/// In the new process. Returns only when it failed. Nothing here allocates.
+fn become_program(plan: &Plan, ends: &Ends, argv: &Strings<'_>, env: &Strings<'_>) -> (Stage, Errno) {
+    if let Err(errno) = prepare(ends) {
+        return (Stage::Prepare, errno);
+    }
+    // As root: a directory that only root may enter is a legal working directory.
+    if let Err(errno) = chdir(plan.working_dir.as_c_str()) {
+        return (Stage::WorkingDir, errno);
+    }
+    if let Err(errno) = become_user(plan) {
+        return (Stage::User, errno);
+    }
+    (Stage::Exec, exec_first(&plan.candidates, argv, env))
+}
+
+fn prepare(ends: &Ends) -> nix::Result<()> {
+    setsid()?;
+    sys::reset_signals();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    if ends.terminal {
+        sys::take_terminal(ends.input.as_fd())?;
+    }
+    dup2_stdin(&ends.input)?;
+    dup2_stdout(&ends.output)?;
+    dup2_stderr(&ends.error)?;
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1)?;
+    setrlimit(Resource::RLIMIT_NPROC, RLIM_INFINITY, RLIM_INFINITY)
+}
+
+fn become_user(plan: &Plan) -> nix::Result<()> {
+    setgroups(&plan.groups)?;
+    let (uid, gid) = (Uid::from_raw(plan.identity.uid), Gid::from_raw(plan.identity.gid));
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)
+}
+
+/// As execvp, without its fall-back to a shell.
+fn exec_first(candidates: &[CString], argv: &Strings<'_>, env: &Strings<'_>) -> Errno {
+    let mut verdict = Errno::ENOENT;
+    for candidate in candidates {
+        let candidate: &CStr = candidate;
+        let errno = sys::exec(candidate, argv, env);
+        if errno == Errno::EACCES {
+            verdict = errno;
+        } else if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
+            return errno;
+        }
+    }
+    verdict
+}
+
+/// The exit code, as shells have it, and the reason that a report tells of.
+pub(crate) fn failure(report: [u8; REPORT]) -> (u8, String) {
+    let [stage, number @ ..] = report;
+    let errno = Errno::from_raw(i32::from_ne_bytes(number));
+    if stage == Stage::WorkingDir as u8 {
+        return (CODE_NOT_EXECUTABLE, format!("enter the working directory: {}", errno.desc()));
+    }
+    if stage == Stage::User as u8 {
+        return (CODE_NOT_READY, format!("become the user: {}", errno.desc()));
+    }
+    if stage != Stage::Exec as u8 {
+        return (CODE_NOT_READY, format!("prepare the process: {}", errno.desc()));
+    }
+    if errno == Errno::ENOENT {
+        return (CODE_NOT_FOUND, "not found, or its interpreter or loader is not".to_owned());
+    }
+    let why = if errno == Errno::EACCES { "not executable for this user" } else { errno.desc() };
+    (CODE_NOT_EXECUTABLE, why.to_owned())
+}
