@@ -4,12 +4,15 @@
 //! nothing panics, what is held stays bounded, and all that the guest says can be understood by a host.
 #![no_main]
 
-use dataplane_agent::{Answer, Ask, Decoder, ExitStatus, GuestMessage, HostMessage, MAX_PAYLOAD, encode};
+use dataplane_agent::{
+    Answer, Ask, Channel, Decoder, Exec, ExitStatus, GuestMessage, HostMessage, MAX_DATA, MAX_PAYLOAD, Open, StreamEnd,
+    StreamOrder, TtySize, encode,
+};
 use dataplane_init::conversation::{Conversation, Facts, MAX_OUT, Order};
 use libfuzzer_sys::fuzz_target;
 
 /// The largest frame that the guest says here.
-const LARGEST: usize = 8 << 10;
+const LARGEST: usize = MAX_DATA + 8192;
 
 fuzz_target!(|input: &[u8]| {
     let facts = Facts { started: Some(12), exited: Some((ExitStatus::Signal(9), Some("why".repeat(500)))) };
@@ -18,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
     let mut rest = input;
     while let Some((&step, tail)) = rest.split_first() {
         rest = tail;
-        let bytes = match step % 8 {
+        let bytes = match step % 12 {
             // Raw, and in a frame of any stream.
             0 => take(&mut rest).to_vec(),
             1 => encode(0, take(&mut rest)).unwrap(),
@@ -32,10 +35,35 @@ fuzz_target!(|input: &[u8]| {
                 host.push(conversation.outgoing());
                 conversation.sent(usize::MAX);
                 while let Some((stream, payload)) = host.next_frame() {
-                    assert_eq!(stream, 0);
+                    if stream != 0 {
+                        assert!(Channel::of(payload[0]).is_some() && payload.len() <= MAX_DATA + 1);
+                        continue;
+                    }
                     serde_json::from_slice::<GuestMessage>(&payload).expect("the guest says what a host knows");
                 }
                 assert_eq!(host.pending(), 0, "the guest says whole frames");
+                continue;
+            }
+            // Streams: opened, ordered about, and what the guest says of them.
+            7 => {
+                let text = String::from_utf8_lossy(take(&mut rest)).into_owned();
+                let tty = (step & 64 == 0).then_some(TtySize { rows: 1, columns: u16::MAX });
+                let exec = Exec { argv: vec![text.clone()], env: vec![text], tty, ..Exec::default() };
+                words(&HostMessage::Open { stream: u16::from(step / 64), window: u32::MAX, what: Open::Exec(exec) })
+            }
+            8 => words(&HostMessage::Stream { stream: u16::from(step / 64), order: order(step) }),
+            9 => {
+                let data = take(&mut rest);
+                if conversation.takes_data() {
+                    conversation.data(u16::from(step) + 1, Channel::Output, &data[..data.len().min(MAX_DATA)]);
+                }
+                continue;
+            }
+            10 => {
+                conversation.opened(u16::from(step), Some(7));
+                conversation.credit(u16::from(step), u32::MAX);
+                conversation.end(u16::from(step), StreamEnd::Done);
+                conversation.process_ended(7);
                 continue;
             }
             // An answer to something asked earlier, in whichever conversation.
@@ -64,6 +92,16 @@ fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let (taken, left) = tail.split_at(count.min(tail.len()));
     *rest = left;
     taken
+}
+
+fn order(step: u8) -> StreamOrder {
+    match step / 12 % 5 {
+        0 => StreamOrder::Credit { bytes: u32::MAX },
+        1 => StreamOrder::Finish,
+        2 => StreamOrder::Reset,
+        3 => StreamOrder::Signal { signal: step },
+        _ => StreamOrder::Resize(TtySize { rows: 0, columns: 0 }),
+    }
 }
 
 fn ask(rest: &mut &[u8]) -> Ask {

@@ -11,7 +11,7 @@ use dataplane_api::{Problem, SocketReader, SocketWriter};
 use dataplane_instances::{Channel, GuestError, GuestEvent, GuestStream, Instances, StreamWriter, TtySize};
 use dataplane_types::InstanceId;
 use serde_json::{Value, json};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use super::guest::{ending, exec_of};
 use super::{problems, signals};
@@ -38,18 +38,17 @@ pub(super) async fn talk(instances: Instances, id: InstanceId, mut reader: Socke
     let (stream, limit) = match begun {
         // Without a word, or gone.
         Err(_) | Ok(Ok(None)) => return,
-        Ok(Err(problem)) => return writer.end(control(&refusal(&problem))).await,
+        Ok(Err(problem)) => return writer.end(control(&refusal(&problem)), reader).await,
         Ok(Ok(Some(begun))) => begun,
     };
     let input = stream.writer();
     // Neither is cancelled before its end says so: the client's going ends the program, by the drop of its stream.
-    tokio::select! {
-        last = relay(stream, writer, limit) => {
-            if let Some((writer, last)) = last {
-                writer.end(control(&last)).await;
-            }
-        }
-        () = feed(reader, input) => {}
+    let last = tokio::select! {
+        last = relay(stream, writer, limit) => last,
+        () = feed(&mut reader, input) => None,
+    };
+    if let Some((writer, last)) = last {
+        writer.end(control(&last), reader).await;
     }
 }
 
@@ -77,7 +76,7 @@ async fn relay(
     mut writer: SocketWriter,
     limit: Option<Duration>,
 ) -> Option<(SocketWriter, Value)> {
-    let mut pings = interval(PING);
+    let mut pings = interval_at(Instant::now() + PING, PING);
     let mut alarm = std::pin::pin!(sleep(limit.unwrap_or(Duration::from_secs(365 * 24 * 3600))));
     let mut timed_out = false;
     loop {
@@ -142,7 +141,7 @@ fn exit(exit_code: Option<u32>, signal: Option<u32>, reason: Option<String>, tim
 }
 
 /// Tells the program what the client says, until the client is gone or makes no sense.
-async fn feed(mut reader: SocketReader, input: StreamWriter) {
+async fn feed(reader: &mut SocketReader, input: StreamWriter) {
     while let Some(message) = reader.next().await {
         let Some((channel, rest)) = message.split_first() else { return };
         if *channel == Channel::Input.byte() {

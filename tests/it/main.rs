@@ -8,6 +8,7 @@ mod auth;
 mod contract;
 mod dependencies;
 mod errors;
+mod exec;
 mod harness;
 mod images;
 mod instances;

@@ -269,7 +269,7 @@ async fn a_terminal_has_a_size_and_takes_signals_and_a_client_that_leaves_ends_i
     let left = tokio::time::timeout(Duration::from_secs(2), host.client.post_json("/instances/exec/exec", &body));
     assert!(left.await.is_err());
     let looks = "for i in 1 2 3 4 5 6 7 8 9 10; do ls -d /proc/[0-9]* | while read p; do cat $p/cmdline; echo; done 2>/dev/null \
-        | /bin/busybox grep -c 7777 || exit 0; sleep 1; done";
+        | /bin/busybox grep -c '77[7]7' || exit 0; sleep 1; done";
     let looked = shell(&host, looks).await;
     assert!(looked.ends_with("0\n"), "{looked}");
     let mut kept = open(json!({ "command": ["sleep", "8888"], "detach": true })).await;

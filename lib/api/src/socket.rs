@@ -129,13 +129,14 @@ impl SocketWriter {
         self.0.send(Message::Ping(Bytes::new())).await.is_ok()
     }
 
-    /// Sends the last message and closes.
-    pub async fn end(mut self, message: impl Into<Bytes>) {
+    /// Sends the last message and closes, as the client does then: one that is cut off while it still says something
+    /// may never read what it was told.
+    pub async fn end(mut self, message: impl Into<Bytes>, mut reader: SocketReader) {
         let close = Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }));
         let farewell = async {
             // Whoever is gone by now misses it.
-            if self.send(message).await {
-                let _ = self.0.send(close).await;
+            if self.send(message).await && self.0.send(close).await.is_ok() {
+                while let Some(Ok(_)) = reader.stream.next().await {}
             }
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;

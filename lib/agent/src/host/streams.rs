@@ -453,3 +453,6 @@ impl StreamWriter {
         put.unwrap_or(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,11 +266,11 @@ impl GuestApi for Service {
             let Some(first) = reader.next().await else { return };
             let wanted = match reader.parse_first::<types::ExecRequest>(&first) {
                 Ok(wanted) => wanted,
-                Err(problem) => return writer.end(problem.code().to_string()).await,
+                Err(problem) => return writer.end(problem.code().to_string(), reader).await,
             };
             while let Some(message) = reader.next().await {
                 if message.is_empty() {
-                    return writer.end(wanted.command.join(" ")).await;
+                    return writer.end(wanted.command.join(" "), reader).await;
                 }
                 writer.send(message).await;
             }

@@ -23,7 +23,12 @@ async fn ask(agent: &mut AgentClient, ask: Ask) -> Answer {
         match message(agent).await {
             GuestMessage::Answer { id, answer } if id == asked => return answer,
             GuestMessage::Hello { .. } | GuestMessage::Started { .. } => {}
-            other @ (GuestMessage::Answer { .. } | GuestMessage::Exited { .. }) => panic!("{question}: {other:?}"),
+            other @ (GuestMessage::Answer { .. }
+            | GuestMessage::Exited { .. }
+            | GuestMessage::Opened { .. }
+            | GuestMessage::Credit { .. }
+            | GuestMessage::End { .. }
+            | GuestMessage::ProcessEnded { .. }) => panic!("{question}: {other:?}"),
         }
     }
 }
@@ -31,7 +36,11 @@ async fn ask(agent: &mut AgentClient, ask: Ask) -> Answer {
 async fn refusal(agent: &mut AgentClient, question: Ask) -> String {
     match ask(agent, question).await {
         Answer::Failed { message } => message,
-        other @ (Answer::Done | Answer::Clock { .. } | Answer::Sizes { .. }) => panic!("{other:?}"),
+        other @ (Answer::Done
+        | Answer::Clock { .. }
+        | Answer::Sizes { .. }
+        | Answer::Processes { .. }
+        | Answer::Usage(_)) => panic!("{other:?}"),
     }
 }
 

@@ -17,6 +17,7 @@ use dataplane_agent::{ExitStatus, GuestMessage};
 use crate::agent;
 use crate::config::VmConfig;
 use crate::disks::Disks;
+use crate::exec::Processes;
 use crate::memory::{Memory, host_clock};
 use crate::program;
 use crate::vsock::Vsock;
@@ -73,6 +74,9 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     console: bool,
+    /// Held while a frame is written to the host.
+    pub(crate) speaking: Mutex<()>,
+    processes: Mutex<Processes>,
 }
 
 /// What is true of it now.
@@ -149,7 +153,13 @@ impl Guest {
     fn build(config: &VmConfig, disks: Disks, state: State, report: Report) -> Result<Self, Vec<String>> {
         let console = config.parsed.serial.as_ref().is_some_and(|serial| serial.mode == "Tty");
         let state = State { offered: config.offered(), ..state };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), console });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            console,
+            speaking: Mutex::default(),
+            processes: Mutex::default(),
+        });
         let vsock = config.parsed.vsock.as_ref().map(|vsock| Vsock::bind(&vsock.socket, Arc::clone(&shared)));
         let image = config.open_memory_file()?;
         Ok(Self { shared, report, image, disks, _vsock: vsock.transpose()? })
@@ -249,6 +259,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn processes(&self) -> MutexGuard<'_, Processes> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
@@ -317,6 +331,7 @@ impl Shared {
             if state.memory.exit.is_none() {
                 state.memory.exit = Some(status);
                 let message = GuestMessage::Exited { status, reason: None };
+                let _one = self.speaking.lock().unwrap_or_else(PoisonError::into_inner);
                 state.clients.retain(|client| agent::send(client, &message).is_ok());
             }
             Some(())

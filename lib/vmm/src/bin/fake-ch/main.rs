@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod disks;
 mod events;
+mod exec;
 mod guest;
 mod http;
 mod machine;

@@ -56,7 +56,7 @@ impl Drop for Vsock {
     }
 }
 
-fn connect(mut stream: &UnixStream, guest: &Shared) -> io::Result<()> {
+fn connect(mut stream: &UnixStream, guest: &Arc<Shared>) -> io::Result<()> {
     let mut command = Vec::new();
     let mut byte = [0];
     while command.last() != Some(&b'\n') {
