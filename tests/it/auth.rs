@@ -91,3 +91,28 @@ async fn with_a_secret_only_valid_tokens_pass() {
     // The Unix socket needs no token: its peer is root.
     assert_eq!(node.client.get("/instances").await.unwrap().status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_token_with_the_scope_gets_into_a_guest() {
+    let node = Node::with(|config| config.jwt_secret = Some(Secret::new(SECRET.to_vec()))).await;
+    let exp = chrono::Utc::now().timestamp() + 60;
+    let ask = async |path: &str, scope: Value| {
+        let mut claims = json!({ "exp": exp });
+        if !scope.is_null() {
+            claims["scope"] = scope;
+        }
+        let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET)).unwrap();
+        call(&node, get(path, &[("host", "x"), ("authorization", &format!("Bearer {token}"))])).await
+    };
+    let refused = (403, "insufficient_scope".to_owned());
+    for path in ["/instances/a/exec", "/instances/a/processes", "/instances/a/processes/7"] {
+        for scope in [Value::Null, json!("read executive"), json!([]), json!(["exec2"])] {
+            assert_eq!(ask(path, scope.clone()).await, refused, "{path} {scope}");
+        }
+        for scope in [json!("exec"), json!("read exec"), json!(["exec"])] {
+            assert_ne!(ask(path, scope.clone()).await.0, 403, "{path} {scope}");
+        }
+    }
+    assert_eq!(ask("/instances/a/stats", Value::Null).await.0, 404);
+    assert_eq!(ask("/instances", Value::Null).await.0, 200);
+}

@@ -205,3 +205,20 @@ async fn a_client_that_hangs_up_cancels_nothing() {
     harness.service.go.notify_one();
     tokio::time::timeout(Duration::from_secs(5), harness.service.done.notified()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_handler_that_asks_is_told_that_its_client_hung_up() {
+    let harness = Harness::new();
+    let headers = [("authorization", "Bearer token"), ("content-type", "application/json")];
+    let asked = request("POST /instances/a/exec", &headers, Body::from(r#"{"command":["wait"]}"#));
+    let mut call = Box::pin(tower::ServiceExt::oneshot(harness.router(), asked));
+    tokio::select! {
+        _ = &mut call => panic!("it is answered"),
+        () = harness.service.begun.notified() => {}
+    }
+    let told = harness.service.done.notified();
+    let mut told = std::pin::pin!(told);
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut told).await.is_err());
+    drop(call);
+    tokio::time::timeout(Duration::from_secs(5), told).await.unwrap();
+}

@@ -10,16 +10,24 @@ use crate::Harness;
 async fn every_operation_answers_and_nothing_else_does() {
     let harness = Harness::new();
     for operation in OPERATIONS {
-        let path = operation.path.replace("{image_id}", "img-nginx").replace("{instance_id}", "a");
+        let path =
+            operation.path.replace("{image_id}", "img-nginx").replace("{instance_id}", "a").replace("{pid}", "7");
         let media = operation.consumes.first().copied().unwrap_or("application/json");
         let body = match operation.id {
             "create_image" => r#"{"name":"nginx"}"#,
             "create_instance" => r#"{"id":"a","image":"img-nginx"}"#,
             "patch_instance" => "{}",
+            "exec_in_instance" => r#"{"command":["id"]}"#,
+            "signal_process" => r#"{"signal":"TERM"}"#,
             _ => "",
         };
         let answer = harness.ask(&format!("{} {path}", operation.method), &[("content-type", media)], body).await;
-        let expected = if operation.id == "get_readiness" { 503 } else { 200 };
+        let expected = match operation.id {
+            "get_readiness" => 503,
+            // Without the headers of a WebSocket.
+            "attach_exec" => 426,
+            _ => 200,
+        };
         assert!((expected..=expected + 4).contains(&answer.status), "{}: {}", operation.id, answer.status);
     }
     for line in

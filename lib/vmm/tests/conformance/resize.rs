@@ -36,7 +36,9 @@ async fn guest_has(rig: &Rig, handle: &Arc<dyn VmHandle>, wanted: Sizes) {
                 }
                 // A processor that is just going cannot be taken into use.
                 Answer::Sizes { .. } | Answer::Failed { .. } => sleep(RETRY).await,
-                Answer::Done | Answer::Clock { .. } => panic!("{answer:?}"),
+                Answer::Done | Answer::Clock { .. } | Answer::Processes { .. } | Answer::Usage(_) => {
+                    panic!("{answer:?}")
+                }
             }
         }
     };
