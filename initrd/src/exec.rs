@@ -5,11 +5,10 @@
 //! calls with what was made ready before. Whether it was exec'ed is read from a pipe, and not waited for.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use dataplane_agent::{Exec, FailureKind, GuestConfig, TtySize};
+use dataplane_agent::{Exec, FailureKind, Files, GuestConfig, TtySize};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
 use nix::libc;
@@ -26,7 +25,7 @@ use crate::error::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND, CODE_NOT_READY, During a
 use crate::program::{DATABASES, OPEN_FILES, read_database};
 use crate::sys::{self, Strings};
 use crate::user::Identity;
-use crate::{console, environment, user, volumes};
+use crate::{console, environment, files, user, volumes};
 
 /// Where and as what programs run: made once, when the image's program runs.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ pub(crate) struct Place {
     programs: OwnedFd,
     /// Init's own /proc.
     proc: OwnedFd,
+    /// Init's own program, for what it does in other processes.
+    init: OwnedFd,
 }
 
 /// A process and init's ends of what it reads and writes.
@@ -47,11 +48,31 @@ pub(crate) struct Spawned {
     /// As programs number it.
     pub(crate) inner_pid: u32,
     /// Ends when the program was exec'ed, and says why not otherwise.
-    pub(crate) report: File,
-    pub(crate) input: File,
-    pub(crate) output: File,
+    pub(crate) report: OwnedFd,
+    pub(crate) input: OwnedFd,
+    pub(crate) output: OwnedFd,
     /// None with a terminal.
-    pub(crate) error: Option<File>,
+    pub(crate) error: Option<OwnedFd>,
+}
+
+/// Init waits for none of its ends.
+fn ready(spawned: Spawned) -> Result<Spawned, Refused> {
+    let ends = [Some(&spawned.report), Some(&spawned.input), Some(&spawned.output), spawned.error.as_ref()];
+    for end in ends.into_iter().flatten() {
+        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| {
+            sys::signal(spawned.pid, libc::SIGKILL);
+            Refused(FailureKind::Other, format!("prepare a pipe: {}", errno.desc()))
+        })?;
+    }
+    Ok(spawned)
+}
+
+/// In the new process. Allocates nothing.
+fn tell_failure(report: &OwnedFd, stage: Stage, errno: Errno) {
+    let number = (errno as i32).to_ne_bytes();
+    let bytes = [stage as u8, number[0], number[1], number[2], number[3]];
+    // Whoever reads it may be gone.
+    let _ = nix::unistd::write(report, &bytes);
 }
 
 /// Why no process was made.
@@ -93,7 +114,25 @@ impl Place {
         let open = |path: &str| openat(&proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let own = open("self/ns/pid").during("open", "the process id namespace")?;
         let programs = open(&format!("{program}/ns/pid")).during("open", "the program's process id namespace")?;
-        Ok(Self { config: Arc::new(config), own, programs, proc })
+        let init = open("self/exe").during("open", "init's own program")?;
+        Ok(Self { config: Arc::new(config), own, programs, proc, init })
+    }
+
+    /// A process of init's own for work on files: beside the programs, which do not see it.
+    pub(crate) fn spawn_files(&self, work: &Files) -> Result<Spawned, Refused> {
+        let failed = |errno: Errno| Refused(FailureKind::Other, format!("make a process: {}", errno.desc()));
+        let argv = files::argv(work).map_err(|why| Refused(FailureKind::Invalid, why))?;
+        let (report, writer) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+        let (ends, input, output, error) = pipes(Uid::from_raw(0)).map_err(failed)?;
+        let (argv, env) = (Strings::new(&argv), Strings::new(&[]));
+        let pid = sys::fork_for_system_calls_only(|| {
+            let (stage, errno) = match prepare(&ends) {
+                Ok(()) => (Stage::Exec, sys::exec_file(self.init.as_fd(), &argv, &env)),
+                Err(errno) => (Stage::Prepare, errno),
+            };
+            tell_failure(&writer, stage, errno);
+        });
+        ready(Spawned { pid: pid.map_err(failed)?, inner_pid: 0, report, input, output, error })
     }
 
     pub(crate) fn spawn(&self, exec: &Exec) -> Result<Spawned, Refused> {
@@ -110,10 +149,7 @@ impl Place {
             .map_err(|errno| failed("enter the program's process id namespace", errno))?;
         let pid = sys::fork_for_system_calls_only(|| {
             let (stage, errno) = become_program(&plan, &ends, &argv, &env);
-            let number = (errno as i32).to_ne_bytes();
-            let report = [stage as u8, number[0], number[1], number[2], number[3]];
-            // Whoever reads it may be gone.
-            let _ = nix::unistd::write(&writer, &report);
+            tell_failure(&writer, stage, errno);
         });
         if let Err(errno) = setns(&self.own, CloneFlags::CLONE_NEWPID) {
             console::kernel_log(&format!("go back to init's own process id namespace: {errno}"));
@@ -123,16 +159,7 @@ impl Place {
             let gone = Refused(FailureKind::NotRunning, "the image's program has ended".to_owned());
             if errno == Errno::ENOMEM { gone } else { failed("make a process", errno) }
         })?;
-        for file in [Some(&report), Some(&input), Some(&output), error.as_ref()].into_iter().flatten() {
-            let set = fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-            set.map_err(|errno| {
-                sys::signal(pid, libc::SIGKILL);
-                failed("prepare a pipe", errno)
-            })?;
-        }
-        let inner_pid = self.inner_pid(pid);
-        let (input, output, error) = (input.into(), output.into(), error.map(File::from));
-        Ok(Spawned { pid, inner_pid, report: report.into(), input, output, error })
+        ready(Spawned { pid, inner_pid: self.inner_pid(pid), report, input, output, error })
     }
 
     fn plan(&self, exec: &Exec) -> Result<Plan, Refused> {

@@ -13,6 +13,7 @@ mod disks;
 mod environment;
 mod error;
 mod exec;
+mod files;
 mod identity;
 mod modules;
 mod net;
@@ -63,6 +64,10 @@ struct Guest {
 
 fn main() -> ExitCode {
     let begun = Instant::now();
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| name == files::NAME) {
+        return files::main(words.next());
+    }
     // Its end is the machine's end: nothing but a guest's kernel may start it.
     if std::process::id() != 1 || !root::is_initramfs() {
         let _ = writeln!(std::io::stderr(), "dataplane-init: this is the first program of a guest's initramfs");

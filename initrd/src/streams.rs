@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use dataplane_agent::{
-    Answer, Channel, Exec, ExitStatus, FailureKind, GUEST_WINDOW, MAX_DATA, MAX_STREAMS, MAX_WINDOW, Open, StreamEnd,
+    Answer, Channel, ExitStatus, FailureKind, GUEST_WINDOW, MAX_DATA, MAX_STREAMS, MAX_WINDOW, Open, StreamEnd,
     StreamOrder,
 };
 use dataplane_init::conversation::Conversation;
@@ -94,8 +94,7 @@ impl Streams {
     }
 
     pub(crate) fn open(&mut self, stream: u16, window: u32, what: Open, conversation: &mut Conversation) {
-        let Open::Exec(exec) = what;
-        match self.start(stream, window, &exec) {
+        match self.start(stream, window, &what) {
             Ok(job) => self.jobs.push(job),
             Err(Refused(kind, message)) => {
                 let message = message.chars().take(1000).collect();
@@ -104,7 +103,7 @@ impl Streams {
         }
     }
 
-    fn start(&mut self, stream: u16, window: u32, exec: &Exec) -> Result<Job, Refused> {
+    fn start(&mut self, stream: u16, window: u32, what: &Open) -> Result<Job, Refused> {
         if self.jobs.iter().any(|job| job.stream == Some(stream)) {
             return Err(Refused(FailureKind::Invalid, "the stream is open already".to_owned()));
         }
@@ -114,17 +113,24 @@ impl Streams {
         let Some(place) = &self.place else {
             return Err(Refused(FailureKind::NotRunning, "the image's program does not run".to_owned()));
         };
-        let Spawned { pid, inner_pid, report, input, output, error } = place.spawn(exec)?;
-        self.processes.begin(exec, pid, inner_pid);
-        let end = |file, channel| Output { file, channel, left: None };
+        let (spawned, detach, terminal) = match what {
+            Open::Exec(exec) => {
+                let spawned = place.spawn(exec)?;
+                self.processes.begin(exec, spawned.pid, spawned.inner_pid);
+                (spawned, exec.detach, exec.tty.is_some())
+            }
+            Open::Files(work) => (place.spawn_files(work)?, false, false),
+        };
+        let Spawned { pid, inner_pid, report, input, output, error } = spawned;
+        let end = |file: OwnedFd, channel| Output { file: file.into(), channel, left: None };
         Ok(Job {
             stream: Some(stream),
             pid,
             inner_pid,
-            detach: exec.detach,
-            report: Some(report),
+            detach,
+            report: Some(report.into()),
             failed: None,
-            input: Some(input),
+            input: Some(input.into()),
             waiting: VecDeque::new(),
             finish: false,
             allowance: GUEST_WINDOW,
@@ -133,7 +139,7 @@ impl Streams {
             credit: window.min(MAX_WINDOW),
             reset: false,
             status: None,
-            terminal: exec.tty.is_some(),
+            terminal,
         })
     }
 

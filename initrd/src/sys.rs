@@ -131,6 +131,14 @@ pub(crate) fn exec(path: &CStr, argv: &Strings<'_>, env: &Strings<'_>) -> Errno 
     Errno::last()
 }
 
+/// Becomes the program in an open file; returns only when that failed. Allocates nothing.
+pub(crate) fn exec_file(file: BorrowedFd<'_>, argv: &Strings<'_>, env: &Strings<'_>) -> Errno {
+    let (argv, env) = (argv.pointers.as_ptr().cast(), env.pointers.as_ptr().cast());
+    // SAFETY: as in `exec`; the path is a constant.
+    unsafe { libc::execveat(file.as_raw_fd(), c"".as_ptr(), argv, env, libc::AT_EMPTY_PATH) };
+    Errno::last()
+}
+
 /// How many bytes can be read from a pipe now.
 pub(crate) fn readable(pipe: BorrowedFd<'_>) -> usize {
     let mut count: libc::c_int = 0;

@@ -9,11 +9,11 @@ use dataplane_api::types::{self, ExecOutput, ExecRequest, ExecResult};
 use dataplane_api::{
     AttachExec, AttachExecReply, Cx, ExecInInstance, ExecInInstanceReply, GetInstanceStats, GetInstanceStatsReply,
     GetProcess, GetProcessReply, GuestApi, KillProcess, KillProcessReply, ListProcesses, ListProcessesReply, Problem,
-    SignalProcess, SignalProcessReply,
+    ReadFiles, ReadFilesReply, SignalProcess, SignalProcessReply, StatFile, StatFileReply, WriteFiles, WriteFilesReply,
 };
 use dataplane_instances::{Exec, ExitStatus, GuestUsage, Output, ProcessInfo, Ran, Run, Stats, TtySize};
 
-use super::{Dataplane, attach, problems, signals};
+use super::{Dataplane, attach, files, problems, signals};
 
 impl GuestApi for Dataplane {
     async fn exec_in_instance(&self, cx: Cx, request: ExecInInstance) -> Result<ExecInInstanceReply, Problem> {
@@ -60,6 +60,18 @@ impl GuestApi for Dataplane {
         let sent = self.instances.signal(&request.instance_id, request.pid, number, group).await;
         sent.map_err(|error| problems::of_guest(&error))?;
         Ok(SignalProcessReply::NoContent)
+    }
+
+    async fn read_files(&self, cx: Cx, request: ReadFiles) -> Result<ReadFilesReply, Problem> {
+        files::read(self, cx, request).await
+    }
+
+    async fn write_files(&self, cx: Cx, request: WriteFiles) -> Result<WriteFilesReply, Problem> {
+        files::write(self, cx, request).await
+    }
+
+    async fn stat_file(&self, _: Cx, request: StatFile) -> Result<StatFileReply, Problem> {
+        files::stat(self, request).await
     }
 
     async fn get_instance_stats(&self, _: Cx, request: GetInstanceStats) -> Result<GetInstanceStatsReply, Problem> {

@@ -2,6 +2,7 @@
 //! types of the spec; what is wrong goes through the one table in [`problems`].
 
 mod attach;
+mod files;
 mod guest;
 mod images;
 mod instances;

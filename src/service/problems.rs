@@ -69,6 +69,8 @@ pub(super) fn of_guest(error: &GuestError) -> Problem {
         GuestError::TooLarge => ProblemCode::PayloadTooLarge,
         GuestError::Refused(_) => ProblemCode::GuestRefused,
         GuestError::NoProcess { .. } => ProblemCode::ProcessNotFound,
+        GuestError::NoPath(_) => ProblemCode::PathNotFound,
+        GuestError::NoSpace(_) => ProblemCode::NoSpace,
         GuestError::Interrupted { .. } | GuestError::HungUp => ProblemCode::Interrupted,
     };
     Problem::new(code, error.to_string())

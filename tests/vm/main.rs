@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod exec;
+mod files;
 mod guest;
 mod harness;
 mod lifecycle;

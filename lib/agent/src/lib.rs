@@ -18,8 +18,8 @@ pub use message::{
     PROTOCOL_VERSION, ProcessEnd, ProcessInfo,
 };
 pub use stream::{
-    Channel, Exec, FailureKind, GUEST_WINDOW, MAX_DATA, MAX_STREAMS, MAX_WINDOW, Open, STREAM_VERSION, StreamEnd,
-    StreamOrder, TtySize,
+    Channel, Exec, FailureKind, Files, GUEST_WINDOW, MAX_DATA, MAX_STREAMS, MAX_WINDOW, Open, STREAM_VERSION,
+    StreamEnd, StreamOrder, TtySize, files_code,
 };
 
 /// The vsock port on which the guest's init listens. Below 1024, so that in the guest only root can bind it, and held

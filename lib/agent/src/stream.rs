@@ -59,6 +59,48 @@ impl Channel {
 pub enum Open {
     /// Runs a program.
     Exec(Exec),
+    /// Reads or writes files. Data are the content; the standard error says why it failed.
+    Files(Files),
+}
+
+/// Work on the guest's files, as root. Paths are absolute, and looked up in the image's root. A link on the way is
+/// followed where that is asked for, and a failure otherwise; links inside of a tree are never followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Files {
+    /// Sends a file or a tree as a tar stream, whose first entry has the last name of the path.
+    Read {
+        /// What.
+        path: String,
+        /// Whether links on the way are followed.
+        follow: bool,
+    },
+    /// Unpacks a tar stream in a directory that is there.
+    Write {
+        /// Where.
+        path: String,
+        /// Whether links on the way are followed.
+        follow: bool,
+    },
+    /// Sends what is there as one JSON document.
+    Look {
+        /// At what.
+        path: String,
+        /// Whether links on the way are followed.
+        follow: bool,
+        /// Whether with what a directory holds.
+        list: bool,
+    },
+}
+
+/// The exit codes of work on files.
+pub mod files_code {
+    /// It is not there.
+    pub const NOT_FOUND: u8 = 2;
+    /// It is not what it has to be, or the stream holds what may not be.
+    pub const REFUSED: u8 = 3;
+    /// No space is left.
+    pub const NO_SPACE: u8 = 4;
 }
 
 /// A program to run as the image's own program runs: in its root, its process id namespace and its environment.

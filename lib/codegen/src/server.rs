@@ -391,7 +391,9 @@ fn body_of(status: u16, media: &str, schema: Option<&Value>) -> Result<(TokenStr
             (quote!(types::#kind), quote!(Reply::json(#status, &body)))
         }
         ("text/event-stream", None) => (quote!(crate::SseStream), quote!(Reply::events(#status, body))),
-        ("text/plain", None) => (quote!(crate::ByteStream), quote!(Reply::stream(#status, #media, body))),
+        ("text/plain" | "application/x-tar", None) => {
+            (quote!(crate::ByteStream), quote!(Reply::stream(#status, #media, body)))
+        }
         ("application/json" | "application/yaml", None) => {
             (quote!(bytes::Bytes), quote!(Reply::bytes(#status, #media, body)))
         }

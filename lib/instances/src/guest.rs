@@ -66,6 +66,12 @@ pub enum GuestError {
         /// The process.
         pid: u32,
     },
+    /// Nothing in the guest has this path.
+    #[error("{0}")]
+    NoPath(String),
+    /// The guest's disk is full.
+    #[error("{0}")]
+    NoSpace(String),
     /// The guest went away under it: into standby, or for good.
     #[error("{}", if *.standby { "the instance went into standby" } else { "the guest is gone, or out of reach" })]
     Interrupted {

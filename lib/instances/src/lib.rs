@@ -10,6 +10,7 @@ mod admit;
 mod agent;
 mod error;
 mod exec;
+mod files;
 mod guest;
 mod logs;
 mod manager;
@@ -30,6 +31,7 @@ pub use dataplane_agent::{Channel, Exec, ExitStatus, GuestUsage, ProcessInfo, Tt
 pub use actor::{Action, Patch, Precondition};
 pub use error::{ActionError, CreateError, DeleteError, OpenError};
 pub use exec::{GuestEvent, GuestStream, Output, Ran, Run};
+pub use files::{FileStream, GuestPath};
 pub use guest::GuestError;
 pub use logs::{LogChunk, LogItem, LogPiece, LogReader, LogSource, MAX_PIECE_BYTES};
 pub use manager::{BootFiles, Created, Deps, GuestDns, HostLimits, Instances, LogLookup, Opened};

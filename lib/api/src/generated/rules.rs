@@ -606,6 +606,28 @@ pub(super) static SIGNAL_PROCESS_PID: Rule = Rule::Integer {
     min: 1i64,
     max: 4194304i64,
 };
+pub(super) static READ_FILES_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static READ_FILES_PATH: Rule = Rule::Text {
+    min: 1usize,
+    max: 4095usize,
+    pattern: Some(&PATTERN_14),
+};
+pub(super) static READ_FILES_FOLLOW: Rule = Rule::Boolean;
+pub(super) static WRITE_FILES_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static WRITE_FILES_PATH: Rule = Rule::Text {
+    min: 1usize,
+    max: 4095usize,
+    pattern: Some(&PATTERN_14),
+};
+pub(super) static WRITE_FILES_FOLLOW: Rule = Rule::Boolean;
+pub(super) static STAT_FILE_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static STAT_FILE_PATH: Rule = Rule::Text {
+    min: 1usize,
+    max: 4095usize,
+    pattern: Some(&PATTERN_14),
+};
+pub(super) static STAT_FILE_FOLLOW: Rule = Rule::Boolean;
+pub(super) static STAT_FILE_LIST: Rule = Rule::Boolean;
 pub(super) static GET_INSTANCE_STATS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static GET_INSTANCE_LOGS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static GET_INSTANCE_LOGS_SOURCE: Rule = Rule::Named(&LOG_SOURCE);

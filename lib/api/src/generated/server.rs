@@ -410,6 +410,51 @@ mod operations {
             422u16, 429u16, 500u16, 503u16,
         ],
     };
+    pub(super) const READ_FILES: Operation = Operation {
+        id: "read_files",
+        method: "GET",
+        path: "/instances/{instance_id}/files",
+        auth: true,
+        scopes: &["exec"],
+        query: &["path", "follow"],
+        produces: &["application/x-tar"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 422u16, 429u16,
+            500u16, 503u16,
+        ],
+    };
+    pub(super) const WRITE_FILES: Operation = Operation {
+        id: "write_files",
+        method: "PUT",
+        path: "/instances/{instance_id}/files",
+        auth: true,
+        scopes: &["exec"],
+        query: &["path", "follow"],
+        produces: &[],
+        consumes: &["application/x-tar"],
+        needs_body: true,
+        statuses: &[
+            204u16, 400u16, 401u16, 403u16, 404u16, 408u16, 409u16, 415u16, 422u16,
+            429u16, 500u16, 503u16, 507u16,
+        ],
+    };
+    pub(super) const STAT_FILE: Operation = Operation {
+        id: "stat_file",
+        method: "GET",
+        path: "/instances/{instance_id}/files/stat",
+        auth: true,
+        scopes: &["exec"],
+        query: &["path", "follow", "list"],
+        produces: &["application/json"],
+        consumes: &[],
+        needs_body: false,
+        statuses: &[
+            200u16, 400u16, 401u16, 403u16, 404u16, 406u16, 409u16, 422u16, 429u16,
+            500u16, 503u16,
+        ],
+    };
     pub(super) const GET_INSTANCE_STATS: Operation = Operation {
         id: "get_instance_stats",
         method: "GET",
@@ -470,6 +515,9 @@ pub const OPERATIONS: &[Operation] = &[
     operations::GET_PROCESS,
     operations::KILL_PROCESS,
     operations::SIGNAL_PROCESS,
+    operations::READ_FILES,
+    operations::WRITE_FILES,
+    operations::STAT_FILE,
     operations::GET_INSTANCE_STATS,
     operations::GET_INSTANCE_LOGS,
 ];
@@ -511,6 +559,24 @@ pub trait GuestApi: Send + Sync + 'static {
         cx: Cx,
         request: SignalProcess,
     ) -> impl Future<Output = Result<SignalProcessReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/files`: A file or a tree of the guest, as a tar stream.
+    fn read_files(
+        &self,
+        cx: Cx,
+        request: ReadFiles,
+    ) -> impl Future<Output = Result<ReadFilesReply, Problem>> + Send;
+    /// `PUT /instances/{instance_id}/files`: Unpack a tar stream in a directory of the guest.
+    fn write_files(
+        &self,
+        cx: Cx,
+        request: WriteFiles,
+    ) -> impl Future<Output = Result<WriteFilesReply, Problem>> + Send;
+    /// `GET /instances/{instance_id}/files/stat`: What lies at a path of the guest, and in a directory.
+    fn stat_file(
+        &self,
+        cx: Cx,
+        request: StatFile,
+    ) -> impl Future<Output = Result<StatFileReply, Problem>> + Send;
     /// `GET /instances/{instance_id}/stats`: What the instance uses, as the guest, its VMM and the host count it.
     fn get_instance_stats(
         &self,
@@ -837,6 +903,24 @@ pub fn router<A: Api>(api: Arc<A>, runtime: Runtime) -> axum::Router {
             &operations::SIGNAL_PROCESS,
             |api: Arc<A>, cx: Cx, request: SignalProcess| async move {
                 api.signal_process(cx, request).await
+            },
+        )
+        .add(
+            &operations::READ_FILES,
+            |api: Arc<A>, cx: Cx, request: ReadFiles| async move {
+                api.read_files(cx, request).await
+            },
+        )
+        .add(
+            &operations::WRITE_FILES,
+            |api: Arc<A>, cx: Cx, request: WriteFiles| async move {
+                api.write_files(cx, request).await
+            },
+        )
+        .add(
+            &operations::STAT_FILE,
+            |api: Arc<A>, cx: Cx, request: StatFile| async move {
+                api.stat_file(cx, request).await
             },
         )
         .add(
@@ -1910,6 +1994,128 @@ impl IntoReply for SignalProcessReply {
     fn into_reply(self) -> Reply {
         match self {
             Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/files` is asked.
+#[derive(Debug)]
+pub struct ReadFiles {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// An absolute path in the guest, without `..`. It must be given.
+    pub path: Option<String>,
+    /// Whether links on the way to the path, and at its end, are followed, inside of the guest's root. Otherwise a link on the way is refused, and one at the end is itself what is meant.
+    pub follow: bool,
+}
+impl FromInput for ReadFiles {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::READ_FILES_INSTANCE_ID)?,
+            path: input.query("path", &rules::READ_FILES_PATH)?,
+            follow: input.query("follow", &rules::READ_FILES_FOLLOW)?.unwrap_or(false),
+        })
+    }
+}
+impl ReadFiles {
+    /// The path `/instances/{instance_id}/files`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/files")
+    }
+}
+/// What `GET /instances/{instance_id}/files` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum ReadFilesReply {
+    /// 200: The stream.
+    Ok {
+        /// The body.
+        body: crate::ByteStream,
+    },
+}
+impl IntoReply for ReadFilesReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::stream(200u16, "application/x-tar", body),
+        }
+    }
+}
+/// What `PUT /instances/{instance_id}/files` is asked.
+#[derive(Debug)]
+pub struct WriteFiles {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// An absolute path in the guest, without `..`. It must be given.
+    pub path: Option<String>,
+    /// Whether links on the way to the path, and at its end, are followed, inside of the guest's root. Otherwise a link on the way is refused, and one at the end is itself what is meant.
+    pub follow: bool,
+    /// The body, as it arrives.
+    pub body: crate::BodyStream,
+}
+impl FromInput for WriteFiles {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::WRITE_FILES_INSTANCE_ID)?,
+            path: input.query("path", &rules::WRITE_FILES_PATH)?,
+            follow: input.query("follow", &rules::WRITE_FILES_FOLLOW)?.unwrap_or(false),
+            body: input.stream(),
+        })
+    }
+}
+/// What `PUT /instances/{instance_id}/files` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum WriteFilesReply {
+    /// 204: All of it is there.
+    NoContent,
+}
+impl IntoReply for WriteFilesReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::NoContent => Reply::empty(204u16),
+        }
+    }
+}
+/// What `GET /instances/{instance_id}/files/stat` is asked.
+#[derive(Debug)]
+pub struct StatFile {
+    /// The instance's id.
+    pub instance_id: dataplane_types::InstanceId,
+    /// An absolute path in the guest, without `..`. It must be given.
+    pub path: Option<String>,
+    /// Whether links on the way to the path, and at its end, are followed, inside of the guest's root. Otherwise a link on the way is refused, and one at the end is itself what is meant.
+    pub follow: bool,
+    /// Whether with what a directory holds, by name.
+    pub list: bool,
+}
+impl FromInput for StatFile {
+    async fn from_input(input: &mut Input) -> Result<Self, Problem> {
+        Ok(Self {
+            instance_id: input.path("instance_id", &rules::STAT_FILE_INSTANCE_ID)?,
+            path: input.query("path", &rules::STAT_FILE_PATH)?,
+            follow: input.query("follow", &rules::STAT_FILE_FOLLOW)?.unwrap_or(false),
+            list: input.query("list", &rules::STAT_FILE_LIST)?.unwrap_or(false),
+        })
+    }
+}
+impl StatFile {
+    /// The path `/instances/{instance_id}/files/stat`.
+    #[must_use]
+    pub fn location(instance_id: &dataplane_types::InstanceId) -> String {
+        format!("/instances/{instance_id}/files/stat")
+    }
+}
+/// What `GET /instances/{instance_id}/files/stat` answers, when nothing is wrong.
+#[derive(Debug)]
+pub enum StatFileReply {
+    /// 200: What it is.
+    Ok {
+        /// The body.
+        body: types::FileInfo,
+    },
+}
+impl IntoReply for StatFileReply {
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::Ok { body } => Reply::json(200u16, &body),
         }
     }
 }

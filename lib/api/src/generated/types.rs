@@ -186,6 +186,123 @@ pub struct Fault {
     pub message: ::std::string::String,
     pub at: ::chrono::DateTime<::chrono::offset::Utc>,
 }
+///`FileEntry`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    ///The last name; what is no UTF-8 in it is replaced.
+    pub name: ::std::string::String,
+    #[serde(rename = "type")]
+    pub type_: FileType,
+    pub size_bytes: u64,
+    ///Permissions, with set-id and sticky bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub modified_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    ///Where a link points.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub target: ::std::option::Option<::std::string::String>,
+}
+///`FileInfo`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct FileInfo {
+    ///The last name; what is no UTF-8 in it is replaced.
+    pub name: ::std::string::String,
+    #[serde(rename = "type")]
+    pub type_: FileType,
+    pub size_bytes: u64,
+    ///Permissions, with set-id and sticky bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub modified_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    ///Where a link points.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub target: ::std::option::Option<::std::string::String>,
+    ///What the directory holds, where that was asked for.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub entries: ::std::option::Option<::std::vec::Vec<FileEntry>>,
+    ///Whether the directory holds more.
+    #[serde(default)]
+    pub truncated: bool,
+}
+///`FileType`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum FileType {
+    #[serde(rename = "file")]
+    File,
+    #[serde(rename = "directory")]
+    Directory,
+    #[serde(rename = "symlink")]
+    Symlink,
+    #[serde(rename = "fifo")]
+    Fifo,
+    #[serde(rename = "socket")]
+    Socket,
+    #[serde(rename = "char_device")]
+    CharDevice,
+    #[serde(rename = "block_device")]
+    BlockDevice,
+}
+impl ::std::fmt::Display for FileType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::File => f.write_str("file"),
+            Self::Directory => f.write_str("directory"),
+            Self::Symlink => f.write_str("symlink"),
+            Self::Fifo => f.write_str("fifo"),
+            Self::Socket => f.write_str("socket"),
+            Self::CharDevice => f.write_str("char_device"),
+            Self::BlockDevice => f.write_str("block_device"),
+        }
+    }
+}
+impl ::std::str::FromStr for FileType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "file" => Ok(Self::File),
+            "directory" => Ok(Self::Directory),
+            "symlink" => Ok(Self::Symlink),
+            "fifo" => Ok(Self::Fifo),
+            "socket" => Ok(Self::Socket),
+            "char_device" => Ok(Self::CharDevice),
+            "block_device" => Ok(Self::BlockDevice),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for FileType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for FileType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
 ///`GraceRequest`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -1082,6 +1199,8 @@ pub enum ProblemCode {
     InstanceNotFound,
     #[serde(rename = "process_not_found")]
     ProcessNotFound,
+    #[serde(rename = "path_not_found")]
+    PathNotFound,
     #[serde(rename = "method_not_allowed")]
     MethodNotAllowed,
     #[serde(rename = "not_acceptable")]
@@ -1168,6 +1287,7 @@ impl ::std::fmt::Display for ProblemCode {
             Self::ImageNotFound => f.write_str("image_not_found"),
             Self::InstanceNotFound => f.write_str("instance_not_found"),
             Self::ProcessNotFound => f.write_str("process_not_found"),
+            Self::PathNotFound => f.write_str("path_not_found"),
             Self::MethodNotAllowed => f.write_str("method_not_allowed"),
             Self::NotAcceptable => f.write_str("not_acceptable"),
             Self::RequestTimeout => f.write_str("request_timeout"),
@@ -1223,6 +1343,7 @@ impl ::std::str::FromStr for ProblemCode {
             "image_not_found" => Ok(Self::ImageNotFound),
             "instance_not_found" => Ok(Self::InstanceNotFound),
             "process_not_found" => Ok(Self::ProcessNotFound),
+            "path_not_found" => Ok(Self::PathNotFound),
             "method_not_allowed" => Ok(Self::MethodNotAllowed),
             "not_acceptable" => Ok(Self::NotAcceptable),
             "request_timeout" => Ok(Self::RequestTimeout),

@@ -294,6 +294,25 @@ impl GuestApi for Service {
         Ok(SignalProcessReply::NoContent)
     }
 
+    async fn read_files(&self, _cx: Cx, _request: ReadFiles) -> Result<ReadFilesReply, Problem> {
+        let body = ByteStream::new(stream::iter([Ok(Bytes::from_static(&[0; 1024]))]));
+        Ok(ReadFilesReply::Ok { body })
+    }
+
+    async fn write_files(&self, _cx: Cx, request: WriteFiles) -> Result<WriteFilesReply, Problem> {
+        let mut body = request.body;
+        while let Some(chunk) = body.next().await {
+            chunk?;
+        }
+        Ok(WriteFilesReply::NoContent)
+    }
+
+    async fn stat_file(&self, _cx: Cx, _request: StatFile) -> Result<StatFileReply, Problem> {
+        let body = serde_json::json!({ "name": "a", "type": "file", "size_bytes": 1, "mode": 420, "uid": 0, "gid": 0,
+            "modified_at": "2026-01-02T03:04:05Z" });
+        Ok(StatFileReply::Ok { body: serde_json::from_value(body).unwrap() })
+    }
+
     async fn get_instance_stats(&self, _cx: Cx, _request: GetInstanceStats) -> Result<GetInstanceStatsReply, Problem> {
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
         let body = types::InstanceStats { at, guest: None, vmm: None, disk: None, network: None };

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane_agent::{
-    Answer, Channel, Exec, ExitStatus, GuestMessage, MAX_DATA, MAX_PROCESSES, Open, ProcessEnd, ProcessInfo, StreamEnd,
-    StreamOrder, encode,
+    Answer, Channel, Exec, ExitStatus, FailureKind, GuestMessage, MAX_DATA, MAX_PROCESSES, Open, ProcessEnd,
+    ProcessInfo, StreamEnd, StreamOrder, encode,
 };
 
 use crate::agent::send;
@@ -51,7 +51,15 @@ impl Streams {
         opened: (u16, u32),
         what: Open,
     ) -> io::Result<()> {
-        let Open::Exec(exec) = what;
+        let exec = match what {
+            Open::Exec(exec) => exec,
+            Open::Files(_) => {
+                let message = "a simulated guest has no files".to_owned();
+                let end = StreamEnd::Failed { kind: FailureKind::Other, message };
+                let _one = guest.speaking.lock().unwrap_or_else(PoisonError::into_inner);
+                return send(stream, &GuestMessage::End { stream: opened.0, end });
+            }
+        };
         let (words, heard) = channel();
         let pid = guest.processes().begin(&exec, words.clone());
         self.0.insert(opened.0, words);
