@@ -33,13 +33,12 @@ struct Reader {
 /// Sends what lies at a place.
 pub(super) fn tree(place: &Place) -> Result<(), Failed> {
     let here = place.open(OFlag::O_PATH)?;
-    let metadata = here.metadata().map_err(|error| Failed::of("look at", &place.path, &error))?;
     let mut tar = Builder::new(BufWriter::with_capacity(BUFFER, io::stdout()));
     tar.follow_symlinks(false);
     let mut reader = Reader { tar, links: BTreeMap::new() };
     let name = PathBuf::from(place.name());
     let open = |flags: OFlag| place.open(flags).map_err(|Failed(_, why)| io::Error::other(why));
-    reader.add(&name, &here, &metadata, &open, 0)?;
+    reader.add(&name, &here, &open, 0)?;
     let finished = reader.tar.into_inner().and_then(|mut out| out.flush());
     finished.map_err(|error| Failed::of("send", &place.path, &error))
 }
@@ -50,13 +49,13 @@ impl Reader {
         &mut self,
         path: &Path,
         here: &File,
-        metadata: &Metadata,
         open: &dyn Fn(OFlag) -> io::Result<File>,
         depth: usize,
     ) -> Result<(), Failed> {
         let failed = |error: io::Error| Failed::of("read", &path.to_string_lossy(), &error);
+        let metadata = here.metadata().map_err(failed)?;
         let mut header = Header::new_gnu();
-        header.set_metadata(metadata);
+        header.set_metadata(&metadata);
         header.set_size(0);
         let kind = metadata.file_type();
         if kind.is_dir() {
@@ -118,10 +117,9 @@ impl Reader {
             }
             // One that is gone by now is not there.
             let Ok(here) = open_at(directory.as_fd(), &name, OFlag::O_PATH) else { continue };
-            let metadata = here.metadata().map_err(failed)?;
             let child = path.join(OsStr::from_bytes(name.to_bytes()));
             let open = |flags: OFlag| open_at(directory.as_fd(), &name, flags);
-            self.add(&child, &here, &metadata, &open, depth + 1)?;
+            self.add(&child, &here, &open, depth + 1)?;
         }
         Ok(())
     }
