@@ -197,8 +197,8 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         // As long as nobody wants to read.
         file.as_file().set_len(1 << 40).unwrap();
-        std::io::Seek::seek(&mut file, io::SeekFrom::End(0)).unwrap();
-        std::io::Write::write_all(&mut file, b"\"event\": \"half\"}}\n{\"event\": \"whole\"}\n").unwrap();
+        io::Seek::seek(&mut file, io::SeekFrom::End(0)).unwrap();
+        io::Write::write_all(&mut file, b"\"event\": \"half\"}}\n{\"event\": \"whole\"}\n").unwrap();
         let mut seen = Vec::new();
         EventLog::open(file.path()).read_each(|document| seen.extend(document["event"].as_str().map(str::to_owned)));
         assert_eq!(seen, ["whole"]);
