@@ -220,7 +220,7 @@ pub struct ProcessEnd {
 pub const MAX_COMMAND_TEXT: usize = 512;
 
 /// How many processes one answer holds.
-pub const MAX_PROCESSES: usize = 32;
+pub const MAX_PROCESSES: usize = 16;
 
 /// What a guest uses, as its kernel counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
