@@ -36,7 +36,7 @@ rounds() {
 		command -v cloud-hypervisor >/dev/null || continue
 		scripts/nested-host --timeout 3600 --env HYPERVISOR=cloud-hypervisor --env DATAPLANE_TEST_VMM=cloud-hypervisor \
 			--env STANDBY_ROUNDS --env STANDBY_DIRTY_MIB --share "${CARGO_TARGET_DIR:-target}/debug/dataplane" \
-			--share "$(command -v busybox)" -- "$binary" "$filter" --test-threads=1 --nocapture
+			--share "$(command -v busybox)" --share "$(command -v mke2fs)" -- "$binary" "$filter" --test-threads=1 --nocapture
 	done <<-END
 		dataplane vm goes_on_where_it_stopped
 		dataplane-vmm conformance a_restore_alone_spends_nothing
