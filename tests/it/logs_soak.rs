@@ -1,6 +1,8 @@
 //! A guest that prints without pause, a daemon that is restarted, a VM that goes into standby and comes back, a log
 //! whose head is freed meanwhile: whoever resumes by the last id sees every line once and in order, or a gap that says so.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dataplane_testkit::http::{Client, Event, Events};
@@ -67,7 +69,7 @@ impl Seen {
 }
 
 /// Follows until the instance is gone, over as many connections as it takes. A slow one takes its time over the lines.
-async fn follow(client: Client, is_slow: bool) -> Seen {
+async fn follow(client: Client, is_slow: bool, at: Arc<AtomicU64>) -> Seen {
     let (mut seen, begin) = (Seen::default(), Instant::now());
     while !seen.ended {
         assert!(begin.elapsed() < PATIENCE, "{seen:?}");
@@ -79,7 +81,7 @@ async fn follow(client: Client, is_slow: bool) -> Seen {
             continue;
         };
         match answer.status().as_u16() {
-            200 => read(&mut seen, Events::of(answer), is_slow).await,
+            200 => read(&mut seen, Events::of(answer), is_slow, &at).await,
             204 => seen.ended = true,
             // Not all instances are known yet, or the daemon stops.
             status => assert_eq!(status, 503),
@@ -88,9 +90,10 @@ async fn follow(client: Client, is_slow: bool) -> Seen {
     seen
 }
 
-async fn read(seen: &mut Seen, mut events: Events, is_slow: bool) {
+async fn read(seen: &mut Seen, mut events: Events, is_slow: bool, at: &AtomicU64) {
     while let Ok(Some(event)) = events.next().await {
         seen.take(&event);
+        at.store(seen.at, Ordering::Relaxed);
         if is_slow && seen.lines.is_multiple_of(2000) {
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
@@ -103,8 +106,9 @@ async fn every_line_is_seen_once_in_order_or_its_loss_is_told() {
     node.import().await;
     node.create("flood", &FLOOD).await;
     let mut followers = JoinSet::new();
-    for number in 0..FOLLOWERS {
-        followers.spawn(follow(node.client.clone(), number == 0));
+    let places: [Arc<AtomicU64>; FOLLOWERS] = Default::default();
+    for (number, at) in places.iter().enumerate() {
+        followers.spawn(follow(node.client.clone(), number == 0, Arc::clone(at)));
     }
     for round in 0..RESTARTS {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -126,6 +130,12 @@ async fn every_line_is_seen_once_in_order_or_its_loss_is_told() {
     let last = String::from_utf8_lossy(&text[text.len() - 100..]).trim_start_matches("flood ").trim_end().to_owned();
     let zeros = text.iter().take_while(|byte| **byte == 0).count();
     assert!(zeros >= 5 << 20 && length - zeros as u64 >= 2 << 20, "{zeros} of {length} are freed");
+    // Whoever comes back after the end finds no log any more.
+    let begin = Instant::now();
+    while places.iter().any(|at| at.load(Ordering::Relaxed) < length) {
+        assert!(begin.elapsed() < PATIENCE, "{places:?} of {length}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(node.client.delete("/instances/flood").await.unwrap().status, 204);
     let mut gaps = Vec::new();
     while let Some(seen) = followers.join_next().await {
