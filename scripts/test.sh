@@ -115,7 +115,9 @@ in_nested_host() {
 	# A host that says nothing for longer than a test may take has frozen.
 	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1800}" --silence $((nested_limit + 60)) \
 		--env HYPERVISOR=cloud-hypervisor --env DATAPLANE_TEST_VMM=cloud-hypervisor \
-		--env "STANDBY_ROUNDS=${STANDBY_ROUNDS:-3}" --env STANDBY_DIRTY_MIB --env RUST_LOG --env RUST_BACKTRACE \
+		--env "STANDBY_ROUNDS=${STANDBY_ROUNDS:-3}" --env STANDBY_DIRTY_MIB \
+		--env "DATAPLANE_TEST_EXECS=${DATAPLANE_TEST_EXECS:-60}" \
+		--env "DATAPLANE_TEST_STREAM_MIB=${DATAPLANE_TEST_STREAM_MIB:-8}" --env RUST_LOG --env RUST_BACKTRACE \
 		--share "$target/debug/dataplane" --share "$binary" "${tools[@]}" \
 		-- scripts/nested/tests "$nested_limit" "$binary" "$@" 2>&1 | tee "$log"
 }

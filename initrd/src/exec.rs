@@ -68,11 +68,12 @@ fn ready(spawned: Spawned) -> Result<Spawned, Refused> {
 }
 
 /// In the new process. Allocates nothing.
-fn tell_failure(report: &OwnedFd, stage: Stage, errno: Errno) {
+fn tell_failure(report: &OwnedFd, stage: Stage, errno: Errno) -> u8 {
     let number = (errno as i32).to_ne_bytes();
     let bytes = [stage as u8, number[0], number[1], number[2], number[3]];
     // Whoever reads it may be gone.
     let _ = nix::unistd::write(report, &bytes);
+    code_of(stage as u8, errno)
 }
 
 /// Why no process was made.
@@ -130,7 +131,7 @@ impl Place {
                 Ok(()) => (Stage::Exec, sys::exec_file(self.init.as_fd(), &argv, &env)),
                 Err(errno) => (Stage::Prepare, errno),
             };
-            tell_failure(&writer, stage, errno);
+            tell_failure(&writer, stage, errno)
         });
         ready(Spawned { pid: pid.map_err(failed)?, inner_pid: 0, report, input, output, error })
     }
@@ -149,7 +150,7 @@ impl Place {
             .map_err(|errno| failed("enter the program's process id namespace", errno))?;
         let pid = sys::fork_for_system_calls_only(|| {
             let (stage, errno) = become_program(&plan, &ends, &argv, &env);
-            tell_failure(&writer, stage, errno);
+            tell_failure(&writer, stage, errno)
         });
         if let Err(errno) = setns(&self.own, CloneFlags::CLONE_NEWPID) {
             console::kernel_log(&format!("go back to init's own process id namespace: {errno}"));
@@ -274,22 +275,34 @@ fn exec_first(candidates: &[CString], argv: &Strings<'_>, env: &Strings<'_>) -> 
     verdict
 }
 
-/// The exit code, as shells have it, and the reason that a report tells of.
+/// The exit code, as shells have it.
+fn code_of(stage: u8, errno: Errno) -> u8 {
+    if stage == Stage::Exec as u8 && errno == Errno::ENOENT {
+        CODE_NOT_FOUND
+    } else if stage == Stage::Exec as u8 || stage == Stage::WorkingDir as u8 {
+        CODE_NOT_EXECUTABLE
+    } else {
+        CODE_NOT_READY
+    }
+}
+
+/// That code, and the reason that a report tells of.
 pub(crate) fn failure(report: [u8; REPORT]) -> (u8, String) {
     let [stage, number @ ..] = report;
     let errno = Errno::from_raw(i32::from_ne_bytes(number));
+    let code = code_of(stage, errno);
     if stage == Stage::WorkingDir as u8 {
-        return (CODE_NOT_EXECUTABLE, format!("enter the working directory: {}", errno.desc()));
+        return (code, format!("enter the working directory: {}", errno.desc()));
     }
     if stage == Stage::User as u8 {
-        return (CODE_NOT_READY, format!("become the user: {}", errno.desc()));
+        return (code, format!("become the user: {}", errno.desc()));
     }
     if stage != Stage::Exec as u8 {
-        return (CODE_NOT_READY, format!("prepare the process: {}", errno.desc()));
+        return (code, format!("prepare the process: {}", errno.desc()));
     }
     if errno == Errno::ENOENT {
-        return (CODE_NOT_FOUND, "not found, or its interpreter or loader is not".to_owned());
+        return (code, "not found, or its interpreter or loader is not".to_owned());
     }
     let why = if errno == Errno::EACCES { "not executable for this user" } else { errno.desc() };
-    (CODE_NOT_EXECUTABLE, why.to_owned())
+    (code, why.to_owned())
 }

@@ -173,14 +173,14 @@ pub(crate) fn resize_terminal(master: BorrowedFd<'_>, rows: u16, columns: u16) {
 ///
 /// For callers with threads: the child may find any lock taken, so it must do nothing but system calls with what was
 /// made ready before; it must neither allocate nor panic.
-pub(crate) fn fork_for_system_calls_only(child: impl FnOnce()) -> nix::Result<i32> {
+pub(crate) fn fork_for_system_calls_only(child: impl FnOnce() -> u8) -> nix::Result<i32> {
     // SAFETY: the child keeps to system calls, as the name asks of it, and ends without running anything else.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => {
-            child();
+            let code = child();
             // SAFETY: ends the process at once.
-            unsafe { libc::_exit(1) }
+            unsafe { libc::_exit(code.into()) }
         }
     }
 }

@@ -66,7 +66,7 @@ async fn begin(
     if request.stdin.is_some() || request.stdin_base64.is_some() {
         return Err(Problem::invalid_field("stdin", "comes on channel 0"));
     }
-    let stream = instances.exec(id, exec_of(&request)).map_err(|error| problems::of_guest(&error))?;
+    let stream = instances.exec(id, exec_of(&request)).await.map_err(|error| problems::of_guest(&error))?;
     Ok(Some((stream, request.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())))))
 }
 

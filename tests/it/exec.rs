@@ -92,6 +92,22 @@ async fn a_guest_that_does_not_run_runs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_is_on_its_way_is_waited_for() {
+    let node = Node::start().await;
+    node.import().await;
+    node.create("box", &["stay"]).await;
+    // At once: the conversation with the guest begins behind the answers.
+    let (status, ran) = exec(&node, json!({ "command": ["echo", "created"] })).await;
+    assert_eq!((status, &ran["stdout"]["text"]), (200, &json!("created\n")), "{ran}");
+    for _ in 0..5 {
+        assert_eq!(node.act("box", "standby").await.0, 200);
+        assert_eq!(node.act("box", "restore").await.0, 200);
+        let (status, ran) = exec(&node, json!({ "command": ["echo", "back"] })).await;
+        assert_eq!((status, &ran["stdout"]["text"]), (200, &json!("back\n")), "{ran}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_hangs_up_ends_the_program_unless_it_is_detached() {
     let node = node().await;
     let (_, kept) = exec(&node, json!({ "command": ["sleep", "1000"], "detach": true })).await;

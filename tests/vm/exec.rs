@@ -67,6 +67,8 @@ async fn a_program_runs_as_the_images_own_and_its_end_is_told() {
         assert_eq!(ran["exit_code"], code, "{ran}");
         assert!(ran["reason"].is_string() && ran["pid"].is_null(), "{ran}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        let listed = host.client.get("/instances/exec/processes").await.unwrap().json();
+        assert_eq!(listed["items"].as_array().unwrap().last().unwrap()["exit_code"], code, "{listed}");
     }
     let binary = exec(&host, json!({ "command": ["cat"], "stdin_base64": "AP+A" })).await;
     assert_eq!(binary["stdout"], json!({ "base64": "AP+A", "truncated": false }));

@@ -122,8 +122,8 @@ impl Instances {
     ///
     /// # Errors
     /// [`GuestError`]: nothing was started.
-    pub fn exec(&self, id: &InstanceId, exec: Exec) -> Result<GuestStream, GuestError> {
-        self.open_stream(id, Open::Exec(exec))
+    pub async fn exec(&self, id: &InstanceId, exec: Exec) -> Result<GuestStream, GuestError> {
+        self.open_stream(id, Open::Exec(exec)).await
     }
 
     /// Runs a program in a guest to its end, or starts it when it is to be detached. It is killed when `hung_up`.
@@ -134,7 +134,7 @@ impl Instances {
         let begun = Instant::now();
         let Run { exec, stdin, timeout, max_output } = run;
         let detach = exec.detach;
-        let mut stream = self.exec(id, exec)?;
+        let mut stream = self.exec(id, exec).await?;
         let writer = stream.writer();
         let feed = async move {
             // What a program does not read is not its failure.

@@ -77,8 +77,8 @@ impl FileStream {
 }
 
 impl Instances {
-    fn work_on_files(&self, id: &InstanceId, work: Files) -> Result<Work, GuestError> {
-        Ok(Work { stream: self.open_stream(id, Open::Files(work))?, complaint: Vec::new() })
+    async fn work_on_files(&self, id: &InstanceId, work: Files) -> Result<Work, GuestError> {
+        Ok(Work { stream: self.open_stream(id, Open::Files(work)).await?, complaint: Vec::new() })
     }
 
     /// A file or a tree of a guest as a tar stream, which has begun.
@@ -87,7 +87,7 @@ impl Instances {
     /// [`GuestError`].
     pub async fn read_files(&self, id: &InstanceId, at: GuestPath) -> Result<FileStream, GuestError> {
         let GuestPath { path, follow } = at;
-        let mut work = self.work_on_files(id, Files::Read { path, follow })?;
+        let mut work = self.work_on_files(id, Files::Read { path, follow }).await?;
         let first = work.next().await?;
         Ok(FileStream { first: Some(first.ok_or_else(nonsense)?), work })
     }
@@ -107,7 +107,7 @@ impl Instances {
         E: From<GuestError>,
     {
         let GuestPath { path, follow } = at;
-        let mut work = self.work_on_files(id, Files::Write { path, follow })?;
+        let mut work = self.work_on_files(id, Files::Write { path, follow }).await?;
         let writer = work.stream.writer();
         let feed = async {
             while let Some(chunk) = content.next().await {
@@ -142,7 +142,7 @@ impl Instances {
     /// [`GuestError`].
     pub async fn look_at_file(&self, id: &InstanceId, at: GuestPath, list: bool) -> Result<Vec<u8>, GuestError> {
         let GuestPath { path, follow } = at;
-        let mut work = self.work_on_files(id, Files::Look { path, follow, list })?;
+        let mut work = self.work_on_files(id, Files::Look { path, follow, list }).await?;
         let mut told = Vec::new();
         while let Some(bytes) = work.next().await? {
             told.extend(bytes);

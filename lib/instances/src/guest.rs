@@ -16,6 +16,9 @@ use crate::{InstanceState, Instances, OpKind, View};
 /// How long a guest may take to answer something that it knows by heart.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the agent of a guest that runs may take to be there: the guest may just have been started or restored.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
 /// Why something inside of a guest was not done, or not to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GuestError {
@@ -116,8 +119,9 @@ impl GuestError {
 
 impl Instances {
     /// Opens a stream into a running guest.
-    pub(crate) fn open_stream(&self, id: &InstanceId, what: Open) -> Result<GuestStream, GuestError> {
+    pub(crate) async fn open_stream(&self, id: &InstanceId, what: Open) -> Result<GuestStream, GuestError> {
         let door = self.door(id)?;
+        door.asker.connected(ON_ITS_WAY).await;
         let stream: Stream = door.asker.open(what).map_err(|error| GuestError::of_open(&error, id))?;
         Ok(GuestStream::new(self.clone(), id.clone(), stream))
     }
@@ -145,6 +149,7 @@ impl Instances {
     /// Asks a guest something that it answers at once.
     pub(crate) async fn ask(&self, id: &InstanceId, ask: Ask) -> Result<Answer, GuestError> {
         let door = self.door(id)?;
+        door.asker.connected(ON_ITS_WAY).await;
         // Nobody closes it.
         let _turn = door.turns.acquire().await.map_err(|_| GuestError::Unreachable(id.clone()))?;
         door.asker.ask(ask, PATIENCE).await.map_err(|error| GuestError::of_ask(error, id))

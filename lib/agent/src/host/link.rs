@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -88,7 +88,7 @@ pub struct Link {
 }
 
 /// The conversation of this moment, if one stands.
-type Present = Arc<Mutex<Option<Standing>>>;
+type Present = Arc<watch::Sender<Option<Standing>>>;
 
 #[derive(Debug)]
 struct Standing {
@@ -116,7 +116,7 @@ impl Link {
         E: Display + Send,
     {
         let (sender, events) = mpsc::channel(QUEUE);
-        let present = Present::default();
+        let present = Present::new(watch::Sender::new(None));
         (Self { events, asker: Asker(Arc::clone(&present)) }, converse(dial, sender, present))
     }
 
@@ -143,6 +143,13 @@ impl Link {
 pub struct Asker(Present);
 
 impl Asker {
+    /// Waits until a conversation stands, at most so long: a guest that has just been started or restored is on its way.
+    pub async fn connected(&self, patience: Duration) {
+        let mut present = self.0.subscribe();
+        // Either way whoever asks next learns what there is.
+        let _ = timeout_at(Instant::now() + patience, present.wait_for(Option::is_some)).await;
+    }
+
     /// Asks something in the present conversation: at once, whether or not the future is awaited. Dropping that gives
     /// up the answer.
     ///
@@ -169,7 +176,7 @@ impl Asker {
     /// # Errors
     /// [`OpenError`].
     pub fn open(&self, what: Open) -> Result<Stream, OpenError> {
-        let present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.0.borrow();
         let standing = present.as_ref().ok_or(OpenError::NotConnected)?;
         if standing.guest_version < STREAM_VERSION {
             return Err(OpenError::TooOld(standing.guest_version));
@@ -181,12 +188,12 @@ impl Asker {
     /// over, at once when there is none.
     #[must_use]
     pub fn process_ends(&self) -> watch::Receiver<()> {
-        let present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.0.borrow();
         present.as_ref().map_or_else(|| watch::channel(()).1, |standing| standing.board.process_ends())
     }
 
     fn put(&self, word: Word, least_version: u32) -> Result<(), AskError> {
-        let present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.0.borrow();
         let standing = present.as_ref().ok_or(AskError::NotConnected)?;
         if standing.guest_version < least_version {
             return Err(AskError::TooOld(standing.guest_version));
@@ -253,7 +260,7 @@ struct Clears<'a>(&'a Present);
 
 impl Drop for Clears<'_> {
     fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.send_replace(None);
     }
 }
 
@@ -269,7 +276,7 @@ async fn stand<S: AsyncRead + AsyncWrite + Unpin>(
     // Cleared before the talk with its open questions is dropped: who hears that one is broken finds none standing.
     let mut talk = Talk::new(client, receiver, Arc::clone(&board));
     let _clears = Clears(present);
-    *present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Standing { guest_version, words, board });
+    present.send_replace(Some(Standing { guest_version, words, board }));
     if events.send(LinkEvent::Connected).await.is_err() {
         return End::Unwanted;
     }

@@ -1,6 +1,7 @@
 //! The link against guests that answer, lie, stall and go away, in a time that passes only when everybody waits.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt as _, DuplexStream};
