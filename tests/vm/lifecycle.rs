@@ -109,8 +109,9 @@ async fn a_guest_that_reboots_comes_back_from_its_record() {
 async fn a_stopped_instance_starts_with_its_disk_and_a_paused_one_goes_on() {
     let host = Host::start().unwrap();
     let image = host.import(shell_image()).await.unwrap();
-    let script = "trap 'echo stopping; exit 0' TERM; echo life $(cat /lives 2>/dev/null | /bin/busybox wc -l); \
-        echo x >> /lives; n=0; while :; do n=$((n+1)); echo beat $n; sleep 0.2 & wait; done";
+    // Recorded before it is said: what is heard may end it at once.
+    let script = "trap 'echo stopping; exit 0' TERM; lives=$(cat /lives 2>/dev/null | /bin/busybox wc -l); \
+        echo x >> /lives; echo life $lives; n=0; while :; do n=$((n+1)); echo beat $n; sleep 0.2 & wait; done";
     host.script("one", &image, script).await.unwrap();
     host.line("one", "life 0").await.unwrap();
     let act = async |action: &str| {
