@@ -77,6 +77,13 @@ async fn keeps_what_it_is(class: &str) {
         }
         node.until("one", |instance| instance["ready"] == true).await;
     }
+    let files = std::fs::read_dir(node.data().join("instances/one/logs")).unwrap();
+    let names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(
+        names.iter().filter(|name| name.starts_with("events.")).count(),
+        1,
+        "those of the VMM that runs: {names:?}"
+    );
     node.gone("one").await;
     node.assert_clean();
 }

@@ -1,7 +1,8 @@
 //! From a record to a running VM: TAP, VMM process, VM, boot.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use dataplane_vmm::{DiskSpec, Launch, NetSpec, Purpose, UidError, VmHandle, VmSp
 
 use tokio::task::block_in_place;
 
-use crate::actor::{Actor, LiveVmm, StepError};
+use crate::actor::{Actor, LiveVmm, StepError, chain};
 use crate::logs::journal::{Kind, Note};
 use crate::plan::SeenLink;
 use crate::record::{OpKind, VmmRecord};
@@ -113,6 +114,9 @@ impl Actor {
         if purpose == Purpose::Boot {
             self.make_memory_file()?;
         }
+        if generation > 1 {
+            self.forget_events();
+        }
         let launch = launch(&self.deps, &self.record, &self.paths, purpose, generation);
         self.deps.store.create_dir(&launch.run_dir, 0o700)?;
         let handle = driver.spawn(&launch).await?;
@@ -120,6 +124,18 @@ impl Actor {
         self.vmm = Some(LiveVmm::new(&self.record.id, handle));
         self.ready = false;
         self.update(|record| record.vmm = Some(VmmRecord { generation, process: Some(process) }))
+    }
+
+    /// The events of VMMs that are gone have been heard. A file that stays is in nobody's way.
+    fn forget_events(&self) {
+        let store = &self.deps.store;
+        let files = store.list(&self.paths.logs()).unwrap_or_default();
+        let of_events = |path: &&PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"events."));
+        for path in files.iter().filter(of_events) {
+            if let Err(error) = store.discard_volatile(path) {
+                tracing::warn!(instance.id = %self.record.id, error = %chain(&error), "remove the events of an earlier VMM");
+            }
+        }
     }
 
     pub(crate) async fn create_vm(&mut self) -> Result<(), StepError> {
