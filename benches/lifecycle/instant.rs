@@ -28,7 +28,7 @@ fn script(dirty: u64) -> String {
         "B=/bin/busybox; $B mkdir -p /mem; $B mount -t tmpfs -o size=90% none /mem; n=0; \
          while :; do n=$((n+1)); \
          $B dd if=/dev/zero of=/mem/file bs=1M count={dirty} conv=notrunc 2>/dev/null; \
-         echo dirty $n; $B sleep 30; done"
+         echo dirty $n; $B sleep 5; done"
     )
 }
 
