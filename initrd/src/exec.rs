@@ -22,7 +22,7 @@ use nix::unistd::{
 };
 
 use crate::error::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND, CODE_NOT_READY, During as _, InitError};
-use crate::program::{DATABASES, OPEN_FILES, read_database};
+use crate::program::{DATABASES, OPEN_FILES, Stage, read_database};
 use crate::sys::{self, Strings};
 use crate::user::Identity;
 use crate::{console, environment, files, user, volumes};
@@ -79,15 +79,6 @@ fn tell_failure(report: &OwnedFd, stage: Stage, errno: Errno) -> u8 {
 /// Why no process was made.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) FailureKind, pub(crate) String);
-
-/// Where a new process failed, as one byte on the pipe to init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Prepare = 1,
-    WorkingDir = 2,
-    User = 3,
-    Exec = 4,
-}
 
 /// How many bytes a failed process reports.
 pub(crate) const REPORT: usize = 5;

@@ -48,7 +48,7 @@ struct Plan {
 
 /// Where a new process failed, as one byte on the pipe to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Prepare = 1,
     WorkingDir = 2,
     User = 3,

@@ -93,20 +93,11 @@ fn place(path: Option<String>, follow: bool) -> Result<GuestPath, Problem> {
     Ok(GuestPath { path, follow })
 }
 
-fn info(told: Told) -> FileInfo {
-    let entries = told.entries.map(|entries| entries.into_iter().take(10_000).map(entry).collect());
-    FileInfo {
-        name: short(told.name, 1024),
-        type_: told.kind,
-        size_bytes: told.size_bytes.min(MOST),
-        mode: told.mode & 0o7777,
-        uid: told.uid,
-        gid: told.gid,
-        modified_at: time_of(told.mtime_ns),
-        target: told.target.map(|target| short(target, 8192)),
-        entries,
-        truncated: told.truncated,
-    }
+fn info(mut told: Told) -> FileInfo {
+    let truncated = told.truncated;
+    let entries = told.entries.take().map(|entries| entries.into_iter().take(10_000).map(entry).collect());
+    let FileEntry { name, type_, size_bytes, mode, uid, gid, modified_at, target } = entry(told);
+    FileInfo { name, type_, size_bytes, mode, uid, gid, modified_at, target, entries, truncated }
 }
 
 fn entry(told: Told) -> FileEntry {

@@ -9,8 +9,7 @@ use crate::harness::{Host, shell_image};
 /// How often a guest goes into standby and comes back; `STANDBY_ROUNDS` says otherwise.
 const ROUNDS: usize = 5;
 
-/// How much memory the guest dirties each time, in MiB, of 256; `STANDBY_DIRTY_MIB` says otherwise, where an emulator in
-/// an emulator would take minutes over it.
+/// How much memory the guest dirties each time, in MiB, of 256; `STANDBY_DIRTY_MIB` says otherwise.
 const DIRTY_MIB: usize = 130;
 
 /// A guest that dirties memory, and a file on its disk, again and again, and reads both back.

@@ -161,6 +161,13 @@ async fn what_is_gone_is_a_gap_up_to_the_next_line() {
     assert_eq!(all(&mut reader).await, ["gap 50001-50000"]);
 }
 
+/// Waits until so many readers wait at the end of a log: nothing tells when they begin to.
+async fn followed_by(shared: &Shared, count: usize) {
+    while shared.feed.lock().unwrap().upgrade().map_or(0, |feed| feed.followers()) < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_share_a_reader_and_a_slow_one_finds_all_that_is_kept() {
     let log = Log::new(b"first\n");
@@ -182,10 +189,7 @@ async fn followers_share_a_reader_and_a_slow_one_finds_all_that_is_kept() {
         })
     });
     let waiting: Vec<_> = waiting.collect();
-    let followers = || slow.shared.feed.lock().unwrap().upgrade().map_or(0, |feed| feed.followers());
-    while followers() < 50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    followed_by(&slow.shared, 50).await;
     for number in 0..400 {
         log.append(&format!("{number:09}\n").repeat(1000).into_bytes());
         tokio::task::yield_now().await;
@@ -210,9 +214,10 @@ async fn a_follower_in_an_unfinished_line_does_not_disturb_another() {
     let log = Log::new(b"unfinished");
     let (mut middle, mut begin) = (log.reader(), log.reader());
     middle.seek(3);
+    let shared = Arc::clone(&begin.shared);
     let finish = async {
         // Both are waiting, the feed begins in the middle of the line.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        followed_by(&shared, 2).await;
         log.append(b" line\n");
     };
     let (middle, begin, ()) = tokio::join!(middle.next(true), begin.next(true), finish);
