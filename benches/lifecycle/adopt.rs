@@ -20,10 +20,10 @@ const SETTLED: Duration = Duration::from_secs(15);
 pub(crate) fn measure(table: &mut Table) {
     let mut node = Node::start();
     table.section("adopt", &format!("{INSTANCES} instances with living VMMs; the daemon was killed"));
-    let empty = memory_of(&node, "VmRSS:");
+    let empty = rss(&node);
     node.create_many(INSTANCES, 8);
     table.line("RSS without instances", &format!("{:.1} MiB", empty));
-    table.line("RSS of the daemon that made them", &format!("{:.1} MiB", memory_of(&node, "VmRSS:")));
+    table.line("RSS of the daemon that made them", &format!("{:.1} MiB", rss(&node)));
     let mut starts = Times::default();
     for _ in 0..STARTS {
         node.daemon.kill().unwrap();
@@ -44,7 +44,7 @@ pub(crate) fn measure(table: &mut Table) {
     let running = list.json()["items"].as_array().unwrap().iter().filter(|item| item["state"] == "Running").count();
     assert_eq!(running, INSTANCES, "all run");
     std::thread::sleep(SETTLED);
-    let rss = memory_of(&node, "VmRSS:");
+    let rss = rss(&node);
     table.aim("RSS after adoption", &format!("{rss:.1} MiB"), ("<= 80 MiB", rss <= 80.0));
     let mut lists = Times::default();
     for _ in 0..LISTS {
@@ -87,11 +87,9 @@ fn milestones(log: &str) -> Vec<(&'static str, f64)> {
     MILESTONES.iter().filter_map(time_of).collect()
 }
 
-/// A line of `/proc/<pid>/status`, in MiB.
-fn memory_of(node: &Node, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.daemon.pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+/// What it holds, in MiB.
+fn rss(node: &Node) -> f64 {
+    node.daemon.rss().unwrap() as f64 / f64::from(1 << 20)
 }
 
 /// Time on a processor, in ticks: fields 14 and 15 of `/proc/<pid>/stat`.

@@ -3,12 +3,17 @@
 use std::os::fd::BorrowedFd;
 
 use dataplane_agent::{Answer, GuestUsage};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 use nix::sys::statvfs::statvfs;
 
 use crate::volumes;
 
 /// The kernel counts time for programs in hundredths of a second, whatever its own clock ticks at.
 const MS_PER_TICK: u64 = 10;
+
+/// x86-64 has one size of page that the kernel counts in.
+const KIB_PER_PAGE: u64 = 4;
 
 /// `proc` is init's own /proc.
 pub(crate) fn read(proc: BorrowedFd<'_>) -> Result<Answer, String> {
@@ -17,7 +22,25 @@ pub(crate) fn read(proc: BorrowedFd<'_>) -> Result<Answer, String> {
     let root = statvfs("/").map_err(|errno| format!("look at the root: {}", errno.desc()))?;
     usage.disk_total_bytes = root.blocks().saturating_mul(root.fragment_size());
     usage.disk_available_bytes = root.blocks_available().saturating_mul(root.fragment_size());
+    usage.agent_rss_kib = agent_rss_kib(proc);
     Ok(Answer::Usage(usage))
+}
+
+/// Of init, and of those of its children that are init's own program: its work on files.
+fn agent_rss_kib(proc: BorrowedFd<'_>) -> u64 {
+    let program = |pid: &str| {
+        fstatat(proc, format!("{pid}/exe").as_str(), AtFlags::empty()).ok().map(|stat| (stat.st_dev, stat.st_ino))
+    };
+    let own = program("1");
+    let children = volumes::read(proc, "1/task/1/children").unwrap_or_default();
+    let workers = children.split_whitespace().filter(|pid| own.is_some() && program(pid) == own);
+    std::iter::once("1").chain(workers).map(|pid| rss_kib(proc, pid)).fold(0, u64::saturating_add)
+}
+
+fn rss_kib(proc: BorrowedFd<'_>, pid: &str) -> u64 {
+    let statm = volumes::read(proc, &format!("{pid}/statm")).unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages.saturating_mul(KIB_PER_PAGE)
 }
 
 fn parse(stat: &str, meminfo: &str, loadavg: &str, uptime: &str) -> GuestUsage {
@@ -50,6 +73,7 @@ fn parse(stat: &str, meminfo: &str, loadavg: &str, uptime: &str) -> GuestUsage {
         disk_available_bytes: 0,
         tasks,
         load_1m_milli,
+        agent_rss_kib: 0,
     }
 }
 

@@ -215,6 +215,7 @@ fn guest(usage: GuestUsage) -> types::GuestStats {
         disk_available_bytes: usage.disk_available_bytes.min(MOST),
         tasks: usage.tasks.min(MOST),
         load_1m: thousandths(usage.load_1m_milli),
+        agent_rss_bytes: Some(bytes(usage.agent_rss_kib)).filter(|count| *count > 0),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dataplane_testkit::socket::{Said, Socket};
 use futures_util::future::try_join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -9,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Host, shell_image};
-use crate::socket::{Said, Socket};
 
 /// A guest that waits to be worked in; its id.
 async fn guest(host: &Host) -> &'static str {
@@ -39,7 +39,7 @@ async fn shell(host: &Host, script: &str) -> String {
     ran["stdout"]["text"].as_str().unwrap().to_owned()
 }
 
-fn count(variable: &str, default: u64) -> u64 {
+pub(crate) fn count(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 

@@ -33,6 +33,11 @@ fn artefact(name: &str) -> PathBuf {
 impl Host {
     /// A daemon on the VMM that `HYPERVISOR` names.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With variables of the daemon beside the usual ones.
+    pub(crate) fn start_with(extra: &[(&str, &str)]) -> anyhow::Result<Self> {
         let hypervisor = std::env::var("HYPERVISOR").unwrap_or_else(|_| "auto".into());
         let (kernel, initrd) = (artefact("vmlinux"), artefact("initrd.img"));
         let environment = [
@@ -40,7 +45,7 @@ impl Host {
             ("KERNEL_PATH", kernel.to_str().context("path")?),
             ("INITRD_PATH", initrd.to_str().context("path")?),
         ];
-        let daemon = Daemon::start(Path::new(env!("CARGO_BIN_EXE_dataplane")), &environment, check)?;
+        let daemon = Daemon::start(Path::new(env!("CARGO_BIN_EXE_dataplane")), &[&environment, extra].concat(), check)?;
         let client = daemon.client();
         Ok(Self { daemon, client })
     }

@@ -252,6 +252,8 @@ pub struct GuestUsage {
     pub tasks: u64,
     /// Average number of tasks that run or wait for a disk, of the last minute, in thousandths.
     pub load_1m_milli: u64,
+    /// Memory of the agent's own processes, in KiB.
+    pub agent_rss_kib: u64,
 }
 
 /// What the guest says.

@@ -82,6 +82,18 @@ impl Daemon {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Memory that it holds at this moment, in bytes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn rss(&self) -> anyhow::Result<u64> {
+        let pid = self.pid().context("the daemon does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib << 10)
+    }
+
     /// A client on its Unix socket.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -66,6 +66,19 @@ impl Client {
     /// # Errors
     /// When the daemon cannot be reached.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+        self.send_body(request).await
+    }
+
+    /// The same with any body, for example one that is made while it is sent.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached.
+    pub async fn send_body<B>(&self, request: Request<B>) -> anyhow::Result<Response<Incoming>>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| format!("connect {:?}", self.socket))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);

@@ -8,3 +8,4 @@ pub mod http;
 pub mod image;
 pub mod netns;
 pub mod registry;
+pub mod socket;

@@ -337,6 +337,9 @@ pub struct GuestStats {
     pub disk_available_bytes: u64,
     pub tasks: u64,
     pub load_1m: f64,
+    ///Memory of the agent itself, with its work on files that is under way.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub agent_rss_bytes: ::std::option::Option<u64>,
 }
 ///`Health`
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]

@@ -9,23 +9,32 @@ use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::PATIENCE;
+/// How long the server may say nothing: an emulated guest may be slow.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 const CONTROL: u8 = 3;
 
 /// What the server says.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Said {
+pub enum Said {
+    /// A message beside the data.
     Control(Value),
+    /// What the program writes to its standard output.
     Output(Vec<u8>),
+    /// What it writes to its standard error.
     Error(Vec<u8>),
 }
 
-pub(crate) struct Socket(WebSocketStream<UnixStream>);
+/// One program and its conversation.
+#[derive(Debug)]
+pub struct Socket(WebSocketStream<UnixStream>);
 
 impl Socket {
     /// Asks for a program, and says nothing else yet.
-    pub(crate) async fn open(socket: &Path, id: &str, request: &Value) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn open(socket: &Path, id: &str, request: &Value) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(socket).await?;
         let url = format!("ws://localhost/instances/{id}/exec");
         let (stream, _) = tokio_tungstenite::client_async(url, stream).await.context("upgrade")?;
@@ -34,11 +43,19 @@ impl Socket {
         Ok(socket)
     }
 
-    pub(crate) async fn control(&mut self, value: &Value) -> anyhow::Result<()> {
+    /// Says something beside the data.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn control(&mut self, value: &Value) -> anyhow::Result<()> {
         self.say(CONTROL, value.to_string().as_bytes()).await
     }
 
-    pub(crate) async fn input(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    /// Gives the program some input.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn input(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.say(0, bytes).await
     }
 
@@ -47,7 +64,10 @@ impl Socket {
     }
 
     /// The next message; none once the server has closed.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Said>> {
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Said>> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.0.next()).await.context("nothing is said")?;
             let bytes = match next {
@@ -68,7 +88,10 @@ impl Socket {
     }
 
     /// The process, once it has been started.
-    pub(crate) async fn started(&mut self) -> anyhow::Result<u64> {
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn started(&mut self) -> anyhow::Result<u64> {
         match self.next().await? {
             Some(Said::Control(value)) if value["type"] == "started" => value["pid"].as_u64().context("no pid"),
             other => anyhow::bail!("{other:?}"),
@@ -76,7 +99,10 @@ impl Socket {
     }
 
     /// Reads on until the output holds a text; all of it.
-    pub(crate) async fn until(&mut self, text: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn until(&mut self, text: &str) -> anyhow::Result<String> {
         let mut seen = String::new();
         while !seen.contains(text) {
             match self.next().await? {
@@ -88,7 +114,10 @@ impl Socket {
     }
 
     /// Everything to the end: output, errors, the last message.
-    pub(crate) async fn rest(&mut self) -> anyhow::Result<(Vec<u8>, Vec<u8>, Value)> {
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or does not speak as it should.
+    pub async fn rest(&mut self) -> anyhow::Result<(Vec<u8>, Vec<u8>, Value)> {
         let (mut output, mut error, mut last) = (Vec::new(), Vec::new(), Value::Null);
         while let Some(said) = self.next().await? {
             match said {
@@ -101,7 +130,7 @@ impl Socket {
     }
 
     /// The two halves, for who talks and listens at once.
-    pub(crate) fn split(
+    pub fn split(
         self,
     ) -> (
         futures_util::stream::SplitSink<WebSocketStream<UnixStream>, Message>,
