@@ -3,8 +3,9 @@
 //! and what is aimed at.
 //!
 //! `cargo bench -p dataplane-testkit --bench lifecycle [-- SECTION…]` with the sections create, sustained, calls, adopt,
-//! standby, instant, logs; all by default. It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN`
-//! names, with the simulated VMM, or with the real one that `DATAPLANE_BENCH_VMM` names; `TMPDIR` chooses the file
+//! standby, instant, logs, exec, files; all by default. It measures what is in `bin/`, or in the directory that `DATAPLANE_BENCH_BIN`
+//! names, with the simulated VMM, or with the real one that `DATAPLANE_BENCH_VMM` names
+//! (of QEMU only the last two); `TMPDIR` chooses the file
 //! system. Needs root and `/dev/net/tun`: TAPs are real, in a namespace of the bench's own.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking, its helpers too")]
@@ -13,6 +14,7 @@
 mod adopt;
 mod calls;
 mod create;
+mod guest;
 mod instant;
 mod logs;
 mod machine;
@@ -27,7 +29,7 @@ use crate::table::Table;
 /// A part of the bench: its name, and what it does.
 type Section = (&'static str, fn(&mut Table));
 
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 9] = [
     ("create", create::latency),
     ("sustained", create::sustained),
     ("calls", calls::count),
@@ -35,6 +37,8 @@ const SECTIONS: [Section; 7] = [
     ("standby", standby::measure),
     ("instant", instant::measure),
     ("logs", logs::measure),
+    ("exec", guest::programs),
+    ("files", guest::files),
 ];
 
 fn main() {

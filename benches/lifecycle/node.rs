@@ -53,12 +53,15 @@ impl Node {
     /// With variables of the daemon beside the usual ones.
     pub(crate) fn start_with(extra: &[(&str, &str)]) -> Self {
         let vmm = vmm();
+        let is_qemu = vmm.file_name().is_some_and(|name| name.to_string_lossy().starts_with("qemu"));
+        let (hypervisor, variable) =
+            if is_qemu { ("qemu", "QEMU_BIN") } else { ("cloud-hypervisor", "CLOUD_HYPERVISOR_BIN") };
         // What stands for kernel and initramfs of a simulated guest is only opened.
         let boot = |name| if is_real() { binary(name) } else { PathBuf::from("/etc/os-release") };
         let [kernel, initrd] = ["vmlinux", "initrd.img"].map(boot);
         let environment = [
-            ("HYPERVISOR", "cloud-hypervisor"),
-            ("CLOUD_HYPERVISOR_BIN", vmm.to_str().unwrap()),
+            ("HYPERVISOR", hypervisor),
+            (variable, vmm.to_str().unwrap()),
             ("KERNEL_PATH", kernel.to_str().unwrap()),
             ("INITRD_PATH", initrd.to_str().unwrap()),
             ("SUBNET_CIDR", "10.9.0.0/20"),
@@ -90,14 +93,19 @@ impl Node {
         (answer, time)
     }
 
-    /// A running instance without network, and the VM configuration that the daemon gave to its VMM. The only one.
-    pub(crate) fn sample(&self, memory_mb: u64, extra: &Value) -> Value {
+    /// A running instance without network.
+    pub(crate) fn run(&self, memory_mb: u64, extra: &Value) {
         let mut body = wish("sample");
         body["memory_mb"] = memory_mb.into();
         body["network"] = json!({ "enabled": false });
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         self.expect(201, self.client.post_json("/instances", &body));
         self.expect(200, self.client.get("/instances/sample/wait?ready=true&timeout_seconds=60"));
+    }
+
+    /// The same, and the VM configuration that the daemon gave to its VMM. The only one.
+    pub(crate) fn sample(&self, memory_mb: u64, extra: &Value) -> Value {
+        self.run(memory_mb, extra);
         let run = self.daemon.data().with_file_name("run");
         let sockets = std::fs::read_dir(run).unwrap().flatten().map(|entry| entry.path().join("ch.sock"));
         config_of(&sockets.into_iter().find(|path| path.exists()).unwrap())
