@@ -18,7 +18,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
-    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchown, pipe2, setgroups, setresgid, setresuid, setsid,
+    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fchown, pipe2, setgroups, setresgid, setresuid,
+    setsid,
 };
 
 use crate::error::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND, CODE_NOT_READY, During as _, InitError};
@@ -118,7 +119,7 @@ impl Place {
         let (ends, input, output, error) = pipes(Uid::from_raw(0)).map_err(failed)?;
         let (argv, env) = (Strings::new(&argv), Strings::new(&[]));
         let pid = sys::fork_for_system_calls_only(|| {
-            let (stage, errno) = match prepare(&ends) {
+            let (stage, errno) = match prepare(&ends).and_then(|()| fchdir(&self.proc)) {
                 Ok(()) => (Stage::Exec, sys::exec_file(self.init.as_fd(), &argv, &env)),
                 Err(errno) => (Stage::Prepare, errno),
             };

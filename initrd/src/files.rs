@@ -2,19 +2,25 @@
 //!
 //! Invariant: paths are looked up inside of the root and, unless asked otherwise, never through a link; nothing outside
 //! of the directory that a stream is unpacked in is touched; memory does not grow with files. It may wait for disks and
-//! be killed at any time, and process 1 does neither.
+//! be killed at any time, and process 1 does neither. Its working directory is init's own /proc.
 
+mod attributes;
+mod look;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 
 use dataplane_agent::{Files, files_code};
+use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 
 /// The name under which this is started.
@@ -51,9 +57,9 @@ pub(crate) fn main(argument: Option<OsString>) -> ExitCode {
     let work = argument.and_then(|json| serde_json::from_slice::<Files>(json.as_encoded_bytes()).ok());
     let done = match work {
         None => Err(Failed::refused("this is no work on files")),
-        Some(Files::Read { path, follow }) => read::tree(&Place { path, follow }),
-        Some(Files::Write { path, follow }) => write::tree(&Place { path, follow }),
-        Some(Files::Look { path, follow, list }) => read::look(&Place { path, follow }, list),
+        Some(Files::Read { path, follow }) => read::tree(&Place { path, follow }, io::stdout()),
+        Some(Files::Write { path, follow }) => write::tree(&Place { path, follow }, io::stdin()),
+        Some(Files::Look { path, follow, list }) => look::tell(&Place { path, follow }, list),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,4 +103,10 @@ impl Place {
     fn name(&self) -> &str {
         self.path.split('/').rfind(|name| !name.is_empty() && *name != ".").unwrap_or(".")
     }
+}
+
+/// What has this name in a directory, never through a link.
+fn open_at(directory: BorrowedFd<'_>, name: &(impl NixPath + ?Sized), flags: OFlag) -> io::Result<File> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(directory, name, flags, Mode::empty())?.into())
 }

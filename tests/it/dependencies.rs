@@ -11,12 +11,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dataplane-api", &["types"]),
     ("dataplane-codegen", &[]),
     ("dataplane-ext4", &[]),
-    ("dataplane-oci", &["types"]),
+    ("dataplane-tar", &[]),
+    ("dataplane-oci", &["tar", "types"]),
     ("dataplane-images", &["ext4", "oci", "store", "types"]),
     ("dataplane-network", &["types"]),
     ("dataplane-vmm", &["agent", "types"]),
     ("dataplane-instances", &["agent", "store", "types", "vmm"]),
-    ("dataplane-init", &["agent"]),
+    ("dataplane-init", &["agent", "tar"]),
     ("dataplane-initramfs", &[]),
 ];
 

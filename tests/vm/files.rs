@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 use serde_json::json;
 use tar::{Archive, Builder, EntryType, Header};
 
@@ -198,5 +202,78 @@ async fn nothing_leads_out_and_large_files_flow() {
     let got = host.client.get("/instances/files/files?path=/tmp/large").await.unwrap();
     assert!(entries(&got.body)[b"large".as_slice()].6 == large);
     eprintln!("{} MiB in and out in {:?}", large.len() >> 20, begun.elapsed());
+    host.delete("files", 0).await.unwrap();
+}
+
+/// GNU tar in a directory of this machine, with all attributes.
+fn gnu_tar(at: &Path, options: &[&str]) {
+    let mut tar = Command::new("tar");
+    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner"]).args(options).current_dir(at);
+    let ran = tar.output().expect("GNU tar is needed");
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{options:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_and_holes_go_in_and_out() {
+    const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const SIZE: u64 = 3 << 30;
+    let host = Host::start().unwrap();
+    guest(&host).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (sent, got) = (directory.path().join("sent"), directory.path().join("got"));
+    for path in [&sent, &got] {
+        std::fs::create_dir(path).unwrap();
+    }
+    let holes = sent.join("holes");
+    let file = std::fs::File::create(&holes).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"words", 2 << 30).unwrap();
+    file.set_len(SIZE).unwrap();
+    std::os::unix::fs::symlink("holes", sent.join("link")).unwrap();
+    let attributes: [(&str, &str, &[u8]); 4] = [
+        ("holes", "security.capability", CAPABILITY),
+        ("holes", "user.a=b", b"\0\n=\xff"),
+        (".", "user.of.a.directory", b"d"),
+        ("link", "trusted.of.a.link", b"l"),
+    ];
+    for (name, key, value) in attributes {
+        lsetxattr(sent.join(name), key, value, XattrFlags::empty()).unwrap();
+    }
+    for version in ["0.0", "0.1", "1.0"] {
+        let version = format!("--sparse-version={version}");
+        gnu_tar(directory.path(), &["--format=pax", "--sparse", &version, "-cf", "sent.tar", "sent"]);
+        let archive = std::fs::read(directory.path().join("sent.tar")).unwrap();
+        assert_eq!(put(&host, "/tmp", archive).await, (204, String::new()), "{version}");
+        let blocks = shell(&host, "/bin/busybox stat -c '%b %s' /tmp/sent/holes").await;
+        let (blocks, size) = blocks.trim().split_once(' ').unwrap();
+        assert!(blocks.parse::<u64>().unwrap() <= 16 && size.parse::<u64>().unwrap() == SIZE, "{blocks} {size}");
+        let back = host.client.get("/instances/files/files?path=/tmp/sent").await.unwrap();
+        assert!(back.body.len() < 64 << 10, "{}", back.body.len());
+        std::io::Write::write_all(&mut std::fs::File::create(got.join("got.tar")).unwrap(), &back.body).unwrap();
+        gnu_tar(&got, &["-xpf", "got.tar"]);
+        for (name, key, value) in attributes {
+            let mut found = [0; 100];
+            let length = lgetxattr(got.join("sent").join(name), key, &mut found).unwrap();
+            assert_eq!(&found[..length], value, "{version} {name} {key}");
+        }
+        let metadata = std::fs::metadata(got.join("sent/holes")).unwrap();
+        assert!(metadata.len() == SIZE && metadata.blocks() <= 16, "{version} {}", metadata.blocks());
+        let mut words = [0; 5];
+        let file = std::fs::File::open(got.join("sent/holes")).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut words, 2 << 30).unwrap();
+        assert_eq!(&words, b"words", "{version}");
+        std::fs::remove_dir_all(got.join("sent")).unwrap();
+    }
+
+    // What the guest's file system does not take is told by name.
+    let mut tar = Builder::new(Vec::new());
+    tar.append_pax_extensions([("SCHILY.xattr.user.on.a.pipe", b"x".as_slice())]).unwrap();
+    tar.append_data(&mut header(EntryType::Fifo, 0o600, 0), "pipe", std::io::empty()).unwrap();
+    let request = Request::put("/instances/files/files?path=/tmp").header("host", "localhost");
+    let request = request.header("content-type", "application/x-tar");
+    let request = request.body(Full::new(Bytes::from(tar.into_inner().unwrap()))).unwrap();
+    let refused = host.client.call(request).await.unwrap();
+    assert_eq!((refused.status, refused.code().as_str()), (422, "guest_refused"));
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("write pipe: set the attribute user.on.a.pipe: "), "{message}");
     host.delete("files", 0).await.unwrap();
 }

@@ -1,54 +1,85 @@
-//! A tar stream unpacked in a directory. Owner, mode, time and type of each entry are kept; holes stay holes.
+//! A tar stream unpacked in a directory. Owner, mode, time, type and extended attributes of each entry are kept; holes
+//! stay holes. What cannot be kept is a failure.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use dataplane_tar::{Entries, Entry, EntryKind, Fault, Limits, Piped, Region};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, makedev, mkdirat, mknodat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
-use tar::{Archive, Entry, EntryType};
+use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use super::{Failed, Place};
+use super::{Failed, Place, attributes, open_at};
 
 const BUFFER: usize = 64 << 10;
 /// What is left out of a file when it is all zeros.
 const HOLE: usize = 4096;
 /// So many directories get their own time back after their content was written.
 const MAX_TIMES: usize = 65_536;
+const LIMITS: Limits = Limits { header_bytes: 1 << 20, regions: 65_536 };
+/// What may follow the end of an archive: the rest of a writer's last record.
+const MAX_REST: u64 = 1 << 20;
 
-/// Unpacks the standard input at a place.
-pub(super) fn tree(place: &Place) -> Result<(), Failed> {
+type Archive<R> = Entries<Piped<BufReader<R>>>;
+
+/// Unpacks a stream at a place.
+pub(super) fn tree(place: &Place, input: impl Read) -> Result<(), Failed> {
     let base = place.open(OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    let mut archive = Archive::new(BufReader::with_capacity(BUFFER, io::stdin()));
-    let unreadable = |error: io::Error| Failed::refused(format!("read the tar stream: {error}"));
+    let mut archive = Entries::new(Piped(BufReader::with_capacity(BUFFER, input)), LIMITS);
     let mut times = Vec::new();
-    for entry in archive.entries().map_err(unreadable)? {
-        let mut entry = entry.map_err(unreadable)?;
-        let path = safe(&entry.path_bytes())?;
-        let failed = |error: io::Error| Failed::of("write", &path.to_string_lossy(), &error);
+    while let Some(entry) = archive.next_entry().map_err(unreadable)? {
+        let path = safe(&entry.path)?;
         if path.as_os_str().is_empty() {
             // The directory itself, which is there.
             continue;
         }
-        let time = entry.header().mtime().unwrap_or(0);
-        put(base.as_fd(), &path, &mut entry).map_err(failed)?;
-        if entry.header().entry_type().is_dir() && times.len() < MAX_TIMES {
-            times.push((path, time));
+        put(base.as_fd(), &path, &entry, &mut archive).map_err(|error| match error {
+            Trouble::Here(error) => Failed::of("write", &path.to_string_lossy(), &error),
+            Trouble::Archive(fault) => unreadable(fault),
+        })?;
+        if entry.kind == EntryKind::Directory && times.len() < MAX_TIMES {
+            times.push((path, entry.mtime));
         }
     }
+    let _ = io::copy(&mut archive.into_input().take(MAX_REST), &mut io::sink());
     for (path, time) in times.iter().rev() {
-        let (parent, name) =
-            parent(base.as_fd(), path).map_err(|error| Failed::of("date", &path.to_string_lossy(), &error))?;
         // A directory that somebody has removed meanwhile has no time.
-        let _ = date(parent.as_fd(), &name, *time);
+        if let Ok((parent, name)) = parent(base.as_fd(), path)
+            && let Ok(directory) = step(&parent, name.as_os_str())
+        {
+            let _ = attributes::date(&directory, *time);
+        }
     }
     Ok(())
+}
+
+fn unreadable(fault: Fault) -> Failed {
+    let why = match &fault {
+        Fault::Io(error) => format!("{fault}: {error}"),
+        Fault::Corrupt(_) | Fault::Entry { .. } | Fault::HeaderTooLong(_) | Fault::TooManyRegions { .. } => {
+            fault.to_string()
+        }
+    };
+    Failed::refused(format!("read the tar stream: {why}"))
+}
+
+/// Why an entry was not written: the file system, or the archive.
+#[derive(Debug)]
+enum Trouble {
+    Here(io::Error),
+    Archive(Fault),
+}
+
+impl<E: Into<io::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Here(error.into())
+    }
 }
 
 /// The path inside of the directory; none leads out of it.
@@ -90,65 +121,66 @@ fn step(directory: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     openat2(directory, name, OpenHow::new().flags(flags).resolve(resolve))
 }
 
-fn put(base: BorrowedFd<'_>, path: &Path, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
+fn put(base: BorrowedFd<'_>, path: &Path, entry: &Entry, archive: &mut Archive<impl Read>) -> Result<(), Trouble> {
     let (parent, name) = parent(base, path)?;
-    let header = entry.header().clone();
-    let kind = header.entry_type();
-    let mode = Mode::from_bits_truncate(header.mode()? & 0o7777);
-    let special = |kind: SFlag| {
-        // A FIFO's header may say nothing of a device.
-        let device = if kind == SFlag::S_IFIFO {
-            0
-        } else {
-            makedev(header.device_major()?.unwrap_or(0).into(), header.device_minor()?.unwrap_or(0).into())
-        };
-        clear(parent.as_fd(), &name)?;
-        Ok::<_, io::Error>(mknodat(&parent, &name, kind, Mode::from_bits_truncate(0o600), device)?)
-    };
-    let target = || entry.link_name_bytes().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes))).ok_or(Errno::EINVAL);
-    if kind == EntryType::Directory {
-        match step(&parent, name.as_os_str()) {
-            Ok(_there) => {}
-            Err(Errno::ENOENT) => mkdirat(&parent, &name, Mode::from_bits_truncate(0o700))?,
-            Err(errno) => return Err(errno.into()),
+    let node = match &entry.kind {
+        EntryKind::Directory => {
+            match step(&parent, name.as_os_str()) {
+                Ok(_there) => {}
+                Err(Errno::ENOENT) => mkdirat(&parent, &name, Mode::from_bits_truncate(0o700))?,
+                Err(errno) => return Err(errno.into()),
+            }
+            step(&parent, name.as_os_str())?
         }
-    } else if kind == EntryType::Symlink {
-        let target = target()?;
-        clear(parent.as_fd(), &name)?;
-        symlinkat(&target, &parent, &name)?;
-    } else if kind == EntryType::Link {
-        let target = safe(target()?.as_os_str().as_bytes()).map_err(|Failed(_, why)| io::Error::other(why))?;
-        let (holder, first) = self::parent(base, &target)?;
-        clear(parent.as_fd(), &name)?;
-        // The owner and the rest are those of the first name.
-        return Ok(linkat(&holder, &first, &parent, &name, AtFlags::empty())?);
-    } else if kind == EntryType::Fifo {
-        special(SFlag::S_IFIFO)?;
-    } else if kind == EntryType::Char {
-        special(SFlag::S_IFCHR)?;
-    } else if kind == EntryType::Block {
-        special(SFlag::S_IFBLK)?;
-    } else if matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse) {
-        clear(parent.as_fd(), &name)?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&parent, &name, flags, Mode::from_bits_truncate(0o600))?);
-        fill(file, entry)?;
-    } else {
-        return Err(io::Error::other(format!("an entry of type {:?} is not known", kind.as_byte() as char)));
-    }
-    let id = |id: io::Result<u64>| Ok::<_, io::Error>(u32::try_from(id?).map_err(|_| Errno::EOVERFLOW)?);
-    let (uid, gid) = (Uid::from_raw(id(header.uid())?), Gid::from_raw(id(header.gid())?));
-    fchownat(&parent, &name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    if kind != EntryType::Symlink {
-        // Behind the owner, whose change takes bits away. It is what was just made, or a directory.
-        fchmodat(&parent, &name, mode, FchmodatFlags::FollowSymlink)?;
-    }
-    date(parent.as_fd(), &name, header.mtime()?)
+        EntryKind::HardLink(target) => {
+            let target = safe(target).map_err(|Failed(_, why)| io::Error::other(why))?;
+            let (holder, first) = self::parent(base, &target)?;
+            clear(parent.as_fd(), &name)?;
+            // The owner and the rest are those of the first name.
+            return Ok(linkat(&holder, &first, &parent, &name, AtFlags::empty())?);
+        }
+        EntryKind::File { size, regions } => {
+            clear(parent.as_fd(), &name)?;
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let mut file = File::from(openat(&parent, &name, flags, Mode::from_bits_truncate(0o600))?);
+            for region in regions {
+                let mut content = archive.content(region).map_err(Trouble::Archive)?;
+                fill(&mut file, region, &mut content)?;
+            }
+            file.set_len(*size)?;
+            file.into()
+        }
+        EntryKind::Symlink(target) => {
+            clear(parent.as_fd(), &name)?;
+            symlinkat(OsStr::from_bytes(target), &parent, &name)?;
+            made(parent.as_fd(), &name, |kind| kind.is_symlink())?
+        }
+        EntryKind::Fifo => special(parent.as_fd(), &name, SFlag::S_IFIFO, (0, 0))?,
+        EntryKind::Char(major, minor) => special(parent.as_fd(), &name, SFlag::S_IFCHR, (*major, *minor))?,
+        EntryKind::Block(major, minor) => special(parent.as_fd(), &name, SFlag::S_IFBLK, (*major, *minor))?,
+    };
+    attributes::apply(&node, entry)?;
+    Ok(attributes::date(&node, entry.mtime)?)
 }
 
-fn date(parent: BorrowedFd<'_>, name: &Path, seconds: u64) -> io::Result<()> {
-    let time = TimeSpec::new(i64::try_from(seconds).unwrap_or(i64::MAX), 0);
-    Ok(utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+fn special(parent: BorrowedFd<'_>, name: &Path, kind: SFlag, (major, minor): (u32, u32)) -> io::Result<OwnedFd> {
+    clear(parent, name)?;
+    mknodat(parent, name, kind, Mode::from_bits_truncate(0o600), makedev(major.into(), minor.into()))?;
+    made(parent, name, |found| match kind {
+        SFlag::S_IFCHR => found.is_char_device(),
+        SFlag::S_IFBLK => found.is_block_device(),
+        _ => found.is_fifo(),
+    })
+}
+
+/// What was just made, by its name, and nothing that somebody has put in its place.
+fn made(parent: BorrowedFd<'_>, name: &Path, is_it: impl Fn(std::fs::FileType) -> bool) -> io::Result<OwnedFd> {
+    let node = open_at(parent, name, OFlag::O_PATH)?;
+    if is_it(node.metadata()?.file_type()) {
+        Ok(node.into())
+    } else {
+        Err(io::Error::other("somebody has put something else in its place"))
+    }
 }
 
 /// Makes room for an entry. A directory in its place is a failure, as it is for other tools.
@@ -159,31 +191,25 @@ fn clear(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes what an entry holds; what is all zeros is not written.
-fn fill(mut file: File, content: &mut impl Read) -> io::Result<()> {
+/// Writes a region of a file; what is all zeros is not written.
+fn fill(file: &mut File, region: &Region, content: &mut impl Read) -> Result<(), Trouble> {
+    file.seek(SeekFrom::Start(region.at))?;
     let mut buffer = vec![0; BUFFER];
-    let mut length = 0u64;
-    loop {
-        let mut count = 0;
-        while count < buffer.len() {
-            match content.read(&mut buffer[count..])? {
-                0 => break,
-                more => count += more,
-            }
-        }
-        if count == 0 {
-            break;
-        }
-        for block in buffer[..count].chunks(HOLE) {
+    let mut left = region.length;
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = content.read_exact(&mut buffer[..most]);
+        read.map_err(|error| Trouble::Archive(Fault::Io(error)))?;
+        for block in buffer[..most].chunks(HOLE) {
             if block.len() == HOLE && block.iter().all(|byte| *byte == 0) {
                 file.seek(SeekFrom::Current(i64::try_from(HOLE).unwrap_or(0)))?;
             } else {
                 file.write_all(block)?;
             }
         }
-        length += count as u64;
+        left -= most as u64;
     }
-    file.set_len(length)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -216,7 +242,10 @@ mod tests {
         use std::os::unix::fs::MetadataExt as _;
         let file = tempfile::NamedTempFile::new().unwrap();
         let content = [vec![1; 5000], vec![0; 200_000], vec![2; 10], vec![0; 50_000]].concat();
-        fill(file.reopen().unwrap(), &mut content.as_slice()).unwrap();
+        let region = Region { at: 0, offset: 0, length: content.len() as u64 };
+        let mut written = file.reopen().unwrap();
+        fill(&mut written, &region, &mut content.as_slice()).unwrap();
+        written.set_len(content.len() as u64).unwrap();
         assert_eq!(std::fs::read(file.path()).unwrap(), content);
         assert!(file.as_file().metadata().unwrap().blocks() * 512 < 100_000);
     }

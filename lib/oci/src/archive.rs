@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
+use dataplane_tar::{EntryKind, Shown};
 use dataplane_types::Digest;
 use serde::Deserialize;
 
-use crate::entries::{Entries, EntryKind, escaped};
+use crate::entries::Entries;
 use crate::image::{Blob, FetchedImage};
 use crate::manifest::{DOCKER_MANIFEST, Descriptor, Document, Index};
 use crate::spool::{CHUNK, Hasher, Scratch, copy_hashed, decoder};
@@ -308,7 +309,7 @@ fn hash(blob: &Blob, mut file: &File, scratch: &Scratch) -> Result<Digest, Conte
 }
 
 fn member_name(path: &[u8]) -> String {
-    let name = escaped(path);
+    let name = Shown(path).to_string();
     name.trim_start_matches("./").trim_end_matches('/').to_owned()
 }
 

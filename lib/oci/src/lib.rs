@@ -11,11 +11,9 @@ mod image;
 mod limits;
 mod manifest;
 mod merge;
-mod pax;
 mod reference;
 mod registry;
 mod run_config;
-mod sparse;
 mod spool;
 #[cfg(test)]
 mod test_support;

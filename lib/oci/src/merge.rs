@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 
-use crate::entries::{Entries, Entry, EntryKind, escaped};
+use dataplane_tar::{Entry, EntryKind, Shown};
+
+use crate::entries::Entries;
 use crate::spool::{Scratch, UnpackedLayer};
 use crate::tree::{Content, Kind, Meta, Node, NodeId, Parents, Tree, WalkFault};
 use crate::{ContentError, Limits};
@@ -143,11 +145,11 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     fn fault(&self, path: &[u8], reason: &'static str) -> ContentError {
-        ContentError::Entry { layer: self.name.to_owned(), entry: escaped(path), reason }
+        ContentError::Entry { layer: self.name.to_owned(), entry: Shown(path).to_string(), reason }
     }
 
     fn limit(&self, path: &[u8], limit: &'static str, allowed: u64) -> ContentError {
-        ContentError::limit(format!("entry {:?} of {}", escaped(path), self.name), limit, allowed)
+        ContentError::limit(format!("entry {:?} of {}", Shown(path).to_string(), self.name), limit, allowed)
     }
 
     fn walk_fault(&self, path: &[u8], fault: WalkFault) -> ContentError {

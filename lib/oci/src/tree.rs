@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 
-use crate::sparse::Region;
+use dataplane_tar::Region;
 
 /// How many symbolic links one lookup follows (`MAXSYMLINKS` of Linux).
 const MAX_LINKS: usize = 40;

@@ -35,6 +35,43 @@ pub(crate) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// What the key of an extended attribute begins with.
+pub(crate) const XATTR: &[u8] = b"SCHILY.xattr.";
+
+/// The two characters that the name of an attribute cannot hold as the key of a record, as GNU tar writes them.
+const ESCAPES: [(u8, &[u8]); 2] = [(b'%', b"%25"), (b'=', b"%3D")];
+
+/// An attribute's name as it stands in a key.
+pub(crate) fn key_name(name: &[u8]) -> Vec<u8> {
+    let escape = |byte: &u8| ESCAPES.iter().find(|(plain, _)| plain == byte).map_or(vec![*byte], |(_, it)| it.to_vec());
+    name.iter().flat_map(escape).collect()
+}
+
+/// An attribute's name out of a key.
+pub(crate) fn plain_name(mut key: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(key.len());
+    while let Some((first, rest)) = key.split_first() {
+        let escape = ESCAPES.iter().find_map(|(plain, it)| Some((*plain, key.strip_prefix(*it)?)));
+        let (byte, rest) = escape.unwrap_or((*first, rest));
+        name.push(byte);
+        key = rest;
+    }
+    name
+}
+
+/// Adds a record.
+pub(crate) fn write(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length.to_string().len() + rest != length {
+        length += 1;
+    }
+    records.extend_from_slice(length.to_string().as_bytes());
+    for part in [b" ", key, b"=", value, b"\n"] {
+        records.extend_from_slice(part);
+    }
+}
+
 /// A time: seconds, perhaps negative, perhaps with a fraction; rounded down to nanoseconds.
 pub(crate) fn time(text: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(text).ok()?;
@@ -53,6 +90,16 @@ pub(crate) fn time(text: &[u8]) -> Option<(i64, u32)> {
     }
 }
 
+/// The same as a text.
+pub(crate) fn time_text((seconds, nanos): (i64, u32)) -> String {
+    let (sign, seconds, nanos) = match (seconds < 0, nanos) {
+        (true, 1..) => ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos.min(1_000_000_000)),
+        (true, 0) => ("-", seconds.unsigned_abs(), 0),
+        (false, nanos) => ("", seconds.unsigned_abs(), nanos),
+    };
+    format!("{sign}{seconds}.{nanos:09}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +109,22 @@ mod tests {
         let data = b"15 path=a/b\nc\xff\n11 size=12\n\0\0";
         let found: Vec<_> = records(data).collect();
         assert_eq!(found, [Some((&b"path"[..], &b"a/b\nc\xff"[..])), Some((&b"size"[..], &b"12"[..]))]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for length in 0..1200 {
+            let (mut data, value) = (Vec::new(), vec![b'\n'; length]);
+            write(&mut data, b"key", &value);
+            write(&mut data, b"after", b"");
+            let found: Vec<_> = records(&data).collect();
+            assert_eq!(found, [Some((&b"key"[..], &value[..])), Some((&b"after"[..], &b""[..]))], "{length}");
+        }
+        for name in [&b"user.a=b"[..], b"user.%3D", b"%25=", b"%", b"\xff"] {
+            assert_eq!(plain_name(&key_name(name)), name);
+            assert!(!key_name(name).contains(&b'='));
+        }
+        assert_eq!(plain_name(b"user.100%"), b"user.100%");
     }
 
     #[test]
@@ -85,6 +148,9 @@ mod tests {
             ("99999999999999999999", None),
         ] {
             assert_eq!(time(text.as_bytes()), expected, "{text}");
+            if let Some(found) = expected {
+                assert_eq!(time(time_text(found).as_bytes()), expected, "{text}");
+            }
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use std::io::{self, Read};
 
-/// Bytes that are there: where in the file, and where in the archive.
+/// Bytes that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Region {
-    pub(crate) at: u64,
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Region {
+    /// Where in the file.
+    pub at: u64,
+    /// Where in the archive.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
 }
 
 /// Collects `(offset, length)` pairs and checks them.
