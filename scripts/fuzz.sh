@@ -21,13 +21,13 @@ coverage+=' -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sa
 RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 $coverage" \
 	cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple" --target-dir "$out"
 
-[ $# -gt 0 ] || set -- agent_host agent_guest agent_streams
+[ $# -gt 0 ] || set -- agent_host agent_guest agent_streams tar_entries
 failed=0
 for name in "$@"; do
 	mkdir -p "$out/corpus/$name" "$out/artifacts/$name"
 	log=$out/$name.log
 	# Bounded in time, in memory, and in the time and size of one input.
-	if "$out/$triple/release/$name" "$out/corpus/$name" -dict=fuzz/agent.dict -max_total_time="$seconds" -timeout=10 \
+	if "$out/$triple/release/$name" "$out/corpus/$name" -dict="fuzz/${name%%_*}.dict" -max_total_time="$seconds" -timeout=10 \
 		-rss_limit_mb=1024 -max_len=70000 -artifact_prefix="$out/artifacts/$name/" -print_final_stats=1 >"$log" 2>&1; then
 		verdict=ok
 	else

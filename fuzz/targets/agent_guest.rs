@@ -5,7 +5,7 @@
 #![no_main]
 
 use dataplane_agent::{
-    Answer, Ask, Channel, Decoder, Exec, ExitStatus, GuestMessage, HostMessage, MAX_DATA, MAX_PAYLOAD, Open, StreamEnd,
+    Answer, Ask, Channel, Decoder, Exec, ExitStatus, Files, GuestMessage, HostMessage, MAX_DATA, MAX_PAYLOAD, Open, StreamEnd,
     StreamOrder, TtySize, encode,
 };
 use dataplane_init::conversation::{Conversation, Facts, MAX_OUT, Order};
@@ -46,10 +46,8 @@ fuzz_target!(|input: &[u8]| {
             }
             // Streams: opened, ordered about, and what the guest says of them.
             7 => {
-                let text = String::from_utf8_lossy(take(&mut rest)).into_owned();
-                let tty = (step & 64 == 0).then_some(TtySize { rows: 1, columns: u16::MAX });
-                let exec = Exec { argv: vec![text.clone()], env: vec![text], tty, ..Exec::default() };
-                words(&HostMessage::Open { stream: u16::from(step / 64), window: u32::MAX, what: Open::Exec(exec) })
+                let what = open(step, &mut rest);
+                words(&HostMessage::Open { stream: u16::from(step / 64), window: u32::MAX, what })
             }
             8 => words(&HostMessage::Stream { stream: u16::from(step / 64), order: order(step) }),
             9 => {
@@ -94,6 +92,22 @@ fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     taken
 }
 
+fn open(step: u8, rest: &mut &[u8]) -> Open {
+    let text = String::from_utf8_lossy(take(rest)).into_owned();
+    let follow = step & 64 == 0;
+    match step / 12 % 5 {
+        0 => Open::Files(Files::Read { path: text, follow }),
+        1 => Open::Files(Files::Write { path: text, follow }),
+        2 => Open::Files(Files::Look { path: text, follow, list: !follow }),
+        _ => {
+            let tty = follow.then_some(TtySize { rows: 1, columns: u16::MAX });
+            let place = Some(text.clone());
+            let (argv, env) = (vec![text.clone()], vec![text]);
+            Open::Exec(Exec { argv, env, tty, working_dir: place.clone(), user: place, detach: step & 128 == 0 })
+        }
+    }
+}
+
 fn order(step: u8) -> StreamOrder {
     match step / 12 % 5 {
         0 => StreamOrder::Credit { bytes: u32::MAX },
@@ -106,11 +120,20 @@ fn order(step: u8) -> StreamOrder {
 
 fn ask(rest: &mut &[u8]) -> Ask {
     let text = String::from_utf8_lossy(take(rest)).into_owned();
-    match text.len() % 4 {
+    match text.len() % 13 {
         0 => Ask::Ping,
         1 => Ask::SetClock { unix_ns: u64::MAX, seed: text },
         2 => Ask::Mount { serial: text.clone(), path: text, filesystem: "ext4".to_owned(), readonly: true },
-        _ => Ask::Freeze { serial: text, thaw_after_ms: 1 },
+        3 => Ask::Freeze { serial: text, thaw_after_ms: 1 },
+        4 => Ask::Unmount { serial: text },
+        5 => Ask::Thaw { serial: text },
+        6 => Ask::Sync,
+        7 => Ask::ReadClock,
+        8 => Ask::OnlineCpus,
+        9 => Ask::Processes { after: u64::MAX },
+        10 => Ask::Process { pid: u32::MAX },
+        11 => Ask::Kill { pid: 0, signal: u8::MAX, group: true },
+        _ => Ask::ReadUsage,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dataplane_agent::host::{HOST_WINDOW, Link, LinkEvent, Stream, StreamEvent};
 use dataplane_agent::{
-    Channel, Decoder, Exec, ExitStatus, FailureKind, GuestMessage, HostMessage, MAX_PAYLOAD, Open, StreamEnd, TtySize,
+    Channel, Decoder, Exec, ExitStatus, FailureKind, Files, GuestMessage, HostMessage, MAX_PAYLOAD, Open, StreamEnd, TtySize,
     encode,
 };
 use libfuzzer_sys::fuzz_target;
@@ -79,8 +79,13 @@ async fn script(mut guest: DuplexStream, mut rest: &[u8], link: &mut Link) {
                 say(&mut guest, &GuestMessage::End { stream: number, end }).await;
             }
             6 | 7 => {
-                let exec = Exec { argv: vec!["x".to_owned()], ..Exec::default() };
-                let opened = asker.open(Open::Exec(exec)).ok();
+                let what = if step % 12 == 6 {
+                    Open::Exec(Exec { argv: vec!["x".to_owned()], ..Exec::default() })
+                } else {
+                    let path = String::from_utf8_lossy(take(&mut rest)).into_owned();
+                    Open::Files(Files::Look { path, follow: step & 64 == 0, list: step & 128 == 0 })
+                };
+                let opened = asker.open(what).ok();
                 streams.extend(opened.map(|stream| Seen { stream, begun: false, over: false }));
             }
             8 if !streams.is_empty() => drop(streams.swap_remove(usize::from(step) % streams.len())),

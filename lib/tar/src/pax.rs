@@ -77,16 +77,16 @@ pub(crate) fn time(text: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(text).ok()?;
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds = i64::try_from(number(seconds.as_bytes())?).ok()?;
+    let seconds = number(seconds.as_bytes())?;
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
     let nanos = nanos.fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     match (negative, nanos) {
-        (false, _) => Some((seconds, nanos)),
-        (true, 0) => Some((-seconds, 0)),
-        (true, _) => Some((-seconds - 1, 1_000_000_000 - nanos)),
+        (false, _) => Some((i64::try_from(seconds).ok()?, nanos)),
+        (true, 0) => Some((0i64.checked_sub_unsigned(seconds)?, 0)),
+        (true, _) => Some(((-1i64).checked_sub_unsigned(seconds)?, 1_000_000_000 - nanos)),
     }
 }
 
@@ -143,6 +143,9 @@ mod tests {
             ("-3", Some((-3, 0))),
             ("1.1234567899", Some((1, 123_456_789))),
             ("", None),
+            ("-9223372036854775808", Some((i64::MIN, 0))),
+            ("-9223372036854775807.5", Some((i64::MIN, 500_000_000))),
+            ("-9223372036854775808.5", None),
             ("1.x", None),
             ("1e5", None),
             ("99999999999999999999", None),

@@ -10,6 +10,9 @@ use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::{BLOCK, Entry, EntryKind, pax};
 
+/// What seven octal digits hold: more than Linux has of either.
+const MAX_DEVICE: u32 = 0o7_777_777;
+
 /// Writes entries, each followed by its content.
 #[derive(Debug)]
 pub struct Writer<W> {
@@ -127,7 +130,10 @@ fn fit(field: &mut [u8], text: &[u8], key: &[u8], records: &mut Vec<u8>) {
 /// Type, size and device of an entry; what of its map of holes does not fit the header.
 fn describe(header: &mut Header, kind: &EntryKind) -> io::Result<Vec<GnuExtSparseHeader>> {
     header.set_size(0);
-    let mut device = |entry_type, major, minor| {
+    let mut device = |entry_type, major: u32, minor: u32| {
+        if major.max(minor) > MAX_DEVICE {
+            return Err(invalid("a device number without room in a header"));
+        }
         header.set_entry_type(entry_type);
         header.set_device_major(major)?;
         header.set_device_minor(minor)

@@ -121,6 +121,13 @@ fn content_is_as_long_as_was_told() {
 }
 
 #[test]
+fn a_device_without_room_is_refused() {
+    let mut writer = Writer::new(Vec::new());
+    writer.entry(&entry(b"largest", EntryKind::Char(MAX_DEVICE, MAX_DEVICE))).unwrap();
+    assert!(writer.entry(&entry(b"larger", EntryKind::Block(1, MAX_DEVICE + 1))).is_err());
+}
+
+#[test]
 fn gnu_tar_reads_what_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let long = [b"d".repeat(90), b"n".repeat(200)].join(&b'/');
