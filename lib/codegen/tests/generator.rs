@@ -53,6 +53,13 @@ fn what_is_not_supported_is_refused() {
             "one type beside null",
         ),
         ("meaning: A bug.", "", "internal has no meaning"),
+        ("      x-first-message: Thing\n", "", "a WebSocket needs its x-first-message"),
+        ("x-first-message: Thing", "x-first-message: Nothing", "schema Nothing is missing"),
+        (
+            "security: [{ bearerAuth: [watch, talk] }]",
+            "security: [{ bearerAuth: [watch] }, { bearerAuth: [talk] }]",
+            "several ways to be known are not supported",
+        ),
         ("#/components/schemas/Thing'", "#/components/schemas/Nothing'", "schema Nothing is missing"),
     ] {
         assert!(SMALL.contains(old), "{old}");
