@@ -75,7 +75,7 @@ impl GuestApi for Dataplane {
     }
 
     async fn get_instance_stats(&self, _: Cx, request: GetInstanceStats) -> Result<GetInstanceStatsReply, Problem> {
-        let stats = self.instances.stats(&request.instance_id).await;
+        let stats = self.instances.stats(&request.instance_id, request.pss).await;
         let stats = stats.ok_or_else(|| super::instances::not_found(&request.instance_id))?;
         Ok(GetInstanceStatsReply::Ok { body: counts(stats) })
     }

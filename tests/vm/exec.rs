@@ -128,7 +128,9 @@ async fn processes_are_listed_waited_for_and_signalled() {
     assert!(stats["guest"]["memory_total_bytes"].as_u64().unwrap() > 100 << 20, "{stats}");
     assert!(stats["guest"]["cpu_seconds"].as_f64().unwrap() > 0.0, "{stats}");
     assert!(stats["vmm"]["rss_bytes"].as_u64().unwrap() > 10 << 20, "{stats}");
-    assert!(stats["vmm"]["cpu_seconds"].as_f64().unwrap() > 0.0, "{stats}");
+    assert!(stats["vmm"]["cpu_seconds"].as_f64().unwrap() > 0.0 && stats["vmm"]["pss_bytes"].is_null(), "{stats}");
+    let with_pss = host.client.get("/instances/exec/stats?pss=true").await.unwrap().json();
+    assert!(with_pss["vmm"]["pss_bytes"].as_u64().unwrap() > 10 << 20, "{with_pss}");
     assert!(stats["disk"]["used_bytes"].as_u64().unwrap() > 0, "{stats}");
     assert!(stats["network"]["sent_packets"].is_u64(), "{stats}");
     host.delete("exec", 0).await.unwrap();

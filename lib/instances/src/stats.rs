@@ -1,7 +1,7 @@
 //! What an instance uses: as its guest says, as the host's kernel counts its VMM, its disk and its network device.
 //!
-//! Cheap: one question to the guest and a handful of small files of the host's kernel, of which only the proportional
-//! share costs more for a larger guest. What cannot be had is absent.
+//! Cheap: one question to the guest and a handful of small files of the host's kernel; but for the proportional share of
+//! memory, for which the kernel walks all of it. What cannot be had is absent.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dataplane_agent::{Answer, Ask, GuestUsage};
 use dataplane_types::InstanceId;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::Instances;
@@ -42,7 +43,7 @@ pub struct VmmUse {
     pub cpu_ms: u64,
     /// Resident memory, in bytes.
     pub rss: u64,
-    /// Proportional share of it, in bytes, where the kernel tells.
+    /// Proportional share of it, in bytes, where it was asked for and the kernel tells.
     pub pss: Option<u64>,
     /// Threads.
     pub threads: u64,
@@ -73,8 +74,8 @@ pub struct TapUse {
 }
 
 impl Instances {
-    /// What an instance uses now; `None` when there is no such instance.
-    pub async fn stats(&self, id: &InstanceId) -> Option<Stats> {
+    /// What an instance uses now, the proportional share of memory only `with_pss`; `None` when there is no such instance.
+    pub async fn stats(&self, id: &InstanceId, with_pss: bool) -> Option<Stats> {
         let view = self.get(id)?;
         let guest = match timeout(PATIENCE, self.ask(id, Ask::ReadUsage)).await {
             Ok(Ok(Answer::Usage(usage))) => Some(usage),
@@ -82,7 +83,11 @@ impl Instances {
         };
         let record = &view.record;
         let pid = record.vmm.as_ref().filter(|_| view.door.is_some()).and_then(|vmm| vmm.process.as_ref());
-        let vmm = pid.and_then(|process| read_vmm(&Path::new("/proc").join(process.pid.to_string()), process.pid));
+        let mut vmm = pid.and_then(|process| read_vmm(&Path::new("/proc").join(process.pid.to_string()), process.pid));
+        if let Some(vmm) = vmm.as_mut().filter(|_| with_pss) {
+            let rollup = Path::new("/proc").join(vmm.pid.to_string()).join("smaps_rollup");
+            vmm.pss = spawn_blocking(move || read_pss(&rollup)).await.ok().flatten();
+        }
         let io = vmm.and_then(|vmm| read_io(&Path::new("/proc").join(vmm.pid.to_string())));
         let disk = fs::metadata(self.writable_disk(id)).ok().map(|metadata| DiskUse {
             used: metadata.blocks().saturating_mul(SECTOR),
@@ -99,17 +104,20 @@ impl Instances {
 fn read_vmm(process: &Path, pid: u32) -> Option<VmmUse> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let rollup = fs::read_to_string(process.join("smaps_rollup")).unwrap_or_default();
-    parse_vmm(&stat, &status, &rollup, pid)
+    parse_vmm(&stat, &status, pid)
 }
 
-fn parse_vmm(stat: &str, status: &str, rollup: &str, pid: u32) -> Option<VmmUse> {
+fn read_pss(rollup: &Path) -> Option<u64> {
+    kib(&fs::read_to_string(rollup).ok()?, "Pss")
+}
+
+fn parse_vmm(stat: &str, status: &str, pid: u32) -> Option<VmmUse> {
     // Behind the name, which may hold anything: state is the first, utime the 12th, stime the 13th, threads the 18th.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     let cpu_ms = (number(11).saturating_add(number(12))).saturating_mul(1000 / TICKS_PER_SECOND);
     let rss = kib(status, "VmRSS").unwrap_or(0);
-    Some(VmmUse { pid, cpu_ms, rss, pss: kib(rollup, "Pss"), threads: number(17) })
+    Some(VmmUse { pid, cpu_ms, rss, pss: None, threads: number(17) })
 }
 
 /// The bytes of a line `Name:   123 kB`.
@@ -144,10 +152,10 @@ mod tests {
     #[test]
     fn the_kernels_numbers_are_understood() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 1000 5 6";
-        let used = parse_vmm(stat, "Name:\tx\nVmRSS:\t  200 kB\n", "Rss: 200 kB\nPss:  150 kB\n", 7);
-        let expected = VmmUse { pid: 7, cpu_ms: 3000, rss: 204_800, pss: Some(153_600), threads: 9 };
+        let used = parse_vmm(stat, "Name:\tx\nVmRSS:\t  200 kB\n", 7);
+        let expected = VmmUse { pid: 7, cpu_ms: 3000, rss: 204_800, pss: None, threads: 9 };
         assert_eq!(used, Some(expected));
-        assert_eq!(parse_vmm("", "", "", 7), None);
+        assert_eq!(parse_vmm("", "", 7), None);
     }
 
     #[test]
@@ -163,5 +171,8 @@ mod tests {
     fn this_process_can_be_read() {
         let used = read_vmm(Path::new("/proc/self"), 1).unwrap();
         assert!(used.rss > 0 && used.threads > 0);
+        let pss = read_pss(Path::new("/proc/self/smaps_rollup")).unwrap();
+        assert!(pss > 0 && pss <= 2 * used.rss, "{pss} of {}", used.rss);
+        assert_eq!(kib("Rss: 200 kB\nPss:  150 kB\nPss_Dirty: 7 kB\n", "Pss"), Some(153_600));
     }
 }

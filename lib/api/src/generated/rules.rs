@@ -629,6 +629,7 @@ pub(super) static STAT_FILE_PATH: Rule = Rule::Text {
 pub(super) static STAT_FILE_FOLLOW: Rule = Rule::Boolean;
 pub(super) static STAT_FILE_LIST: Rule = Rule::Boolean;
 pub(super) static GET_INSTANCE_STATS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
+pub(super) static GET_INSTANCE_STATS_PSS: Rule = Rule::Boolean;
 pub(super) static GET_INSTANCE_LOGS_INSTANCE_ID: Rule = Rule::Named(&INSTANCE_ID);
 pub(super) static GET_INSTANCE_LOGS_SOURCE: Rule = Rule::Named(&LOG_SOURCE);
 pub(super) static GET_INSTANCE_LOGS_TAIL: Rule = Rule::Integer {

@@ -461,7 +461,7 @@ mod operations {
         path: "/instances/{instance_id}/stats",
         auth: true,
         scopes: &[],
-        query: &[],
+        query: &["pss"],
         produces: &["application/json"],
         consumes: &[],
         needs_body: false,
@@ -2124,12 +2124,15 @@ impl IntoReply for StatFileReply {
 pub struct GetInstanceStats {
     /// The instance's id.
     pub instance_id: dataplane_types::InstanceId,
+    /// Whether the VMM's proportional share of memory is wanted.
+    pub pss: bool,
 }
 impl FromInput for GetInstanceStats {
     async fn from_input(input: &mut Input) -> Result<Self, Problem> {
         Ok(Self {
             instance_id: input
                 .path("instance_id", &rules::GET_INSTANCE_STATS_INSTANCE_ID)?,
+            pss: input.query("pss", &rules::GET_INSTANCE_STATS_PSS)?.unwrap_or(false),
         })
     }
 }

@@ -1697,7 +1697,7 @@ pub struct VmmStats {
     pub pid: u32,
     pub cpu_seconds: f64,
     pub rss_bytes: u64,
-    ///What is shared is divided by its users.
+    ///With `pss=true`: what is shared is divided by its users.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub pss_bytes: ::std::option::Option<u64>,
     pub threads: u64,
