@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use dataplane_api::types::ExecRequest;
 use dataplane_api::{Problem, SocketReader, SocketWriter};
-use dataplane_instances::{Channel, GuestError, GuestEvent, GuestStream, Instances, StreamWriter, TtySize};
+use dataplane_instances::{Channel, GuestError, GuestEvent, GuestStream, Instances, StreamWriter, TtySize, alarm};
 use dataplane_types::InstanceId;
 use serde_json::{Value, json};
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, interval_at, timeout};
 
 use super::guest::{ending, exec_of};
 use super::{problems, signals};
@@ -77,7 +77,7 @@ async fn relay(
     limit: Option<Duration>,
 ) -> Option<(SocketWriter, Value)> {
     let mut pings = interval_at(Instant::now() + PING, PING);
-    let mut alarm = std::pin::pin!(sleep(limit.unwrap_or(Duration::from_secs(365 * 24 * 3600))));
+    let mut alarm = std::pin::pin!(alarm(limit));
     let mut timed_out = false;
     loop {
         // All are cancel-safe: the stream's next by its contract, timers.

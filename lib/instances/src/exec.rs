@@ -1,5 +1,6 @@
 //! Programs that run in a guest for a client: as one exchange, and as a stream that the client takes itself.
 
+use std::future::pending;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -145,7 +146,7 @@ impl Instances {
         let mut run = Running { ran: Ran::default(), max_output };
         let (mut feed, mut hung_up) = (pin!(feed), pin!(hung_up));
         let mut fed = false;
-        let mut alarm = pin!(sleep(timeout.unwrap_or(Duration::from_secs(365 * 24 * 3600))));
+        let mut alarm = pin!(alarm(timeout));
         loop {
             // All are cancel-safe or polled to their end: the stream's next by its contract, the others in place.
             let event = tokio::select! {
@@ -160,7 +161,7 @@ impl Instances {
                         return Err(GuestError::Unreachable(id.clone()));
                     }
                     stream.signal(SIGKILL);
-                    alarm.set(sleep(LAST_BREATH));
+                    alarm.set(self::alarm(Some(LAST_BREATH)));
                     continue;
                 }
                 () = &mut hung_up => return Err(GuestError::HungUp),
@@ -169,6 +170,14 @@ impl Instances {
                 return Ok(Ran { took: begun.elapsed(), ..run.ran });
             }
         }
+    }
+}
+
+/// Rings once after the limit; without one never.
+pub async fn alarm(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => pending().await,
     }
 }
 

@@ -30,7 +30,7 @@ pub use dataplane_agent::{Channel, Exec, ExitStatus, GuestUsage, ProcessInfo, Tt
 
 pub use actor::{Action, Patch, Precondition};
 pub use error::{ActionError, CreateError, DeleteError, OpenError};
-pub use exec::{GuestEvent, GuestStream, Output, Ran, Run};
+pub use exec::{GuestEvent, GuestStream, Output, Ran, Run, alarm};
 pub use files::{FileStream, GuestPath};
 pub use guest::GuestError;
 pub use logs::{LogChunk, LogItem, LogPiece, LogReader, LogSource, MAX_PIECE_BYTES};
