@@ -220,10 +220,8 @@ async fn attributes_and_holes_go_in_and_out() {
     let host = Host::start().unwrap();
     guest(&host).await;
     let directory = tempfile::tempdir().unwrap();
-    let (sent, got) = (directory.path().join("sent"), directory.path().join("got"));
-    for path in [&sent, &got] {
-        std::fs::create_dir(path).unwrap();
-    }
+    let sent = directory.path().join("sent");
+    std::fs::create_dir(&sent).unwrap();
     let holes = sent.join("holes");
     let file = std::fs::File::create(&holes).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"words", 2 << 30).unwrap();
@@ -239,6 +237,8 @@ async fn attributes_and_holes_go_in_and_out() {
         lsetxattr(sent.join(name), key, value, XattrFlags::empty()).unwrap();
     }
     for version in ["0.0", "0.1", "1.0"] {
+        let got = tempfile::tempdir_in(directory.path()).unwrap();
+        let got = got.path();
         let version = format!("--sparse-version={version}");
         gnu_tar(directory.path(), &["--format=pax", "--sparse", &version, "-cf", "sent.tar", "sent"]);
         let archive = std::fs::read(directory.path().join("sent.tar")).unwrap();
@@ -249,7 +249,7 @@ async fn attributes_and_holes_go_in_and_out() {
         let back = host.client.get("/instances/files/files?path=/tmp/sent").await.unwrap();
         assert!(back.body.len() < 64 << 10, "{}", back.body.len());
         std::io::Write::write_all(&mut std::fs::File::create(got.join("got.tar")).unwrap(), &back.body).unwrap();
-        gnu_tar(&got, &["-xpf", "got.tar"]);
+        gnu_tar(got, &["-xpf", "got.tar"]);
         for (name, key, value) in attributes {
             let mut found = [0; 100];
             let length = lgetxattr(got.join("sent").join(name), key, &mut found).unwrap();
@@ -261,7 +261,6 @@ async fn attributes_and_holes_go_in_and_out() {
         let file = std::fs::File::open(got.join("sent/holes")).unwrap();
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut words, 2 << 30).unwrap();
         assert_eq!(&words, b"words", "{version}");
-        std::fs::remove_dir_all(got.join("sent")).unwrap();
     }
 
     // What the guest's file system does not take is told by name.

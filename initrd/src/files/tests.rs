@@ -1,5 +1,4 @@
 //! Trees out of and into a directory of this machine, with GNU tar as the other side. As root, for owners and devices.
-#![expect(clippy::disallowed_methods, reason = "the tests lay out directories, no record")]
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};

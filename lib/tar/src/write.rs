@@ -10,6 +10,9 @@ use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::{BLOCK, Entry, EntryKind, pax};
 
+/// A block of what lies between entries, and twice behind the last.
+const ZEROS: [u8; 512] = [0; 512];
+
 /// What seven octal digits hold: more than Linux has of either.
 const MAX_DEVICE: u32 = 0o7_777_777;
 
@@ -81,7 +84,7 @@ impl<W: Write> Writer<W> {
     /// As [`Writer::entry`].
     pub fn finish(mut self) -> io::Result<W> {
         self.finish_entry()?;
-        self.out.write_all(&[0; 2 * BLOCK as usize])?;
+        self.out.write_all(&[ZEROS, ZEROS].concat())?;
         self.out.flush()?;
         Ok(self.out)
     }
@@ -91,7 +94,7 @@ impl<W: Write> Writer<W> {
             return Err(invalid("less than the header says"));
         }
         let padding = usize::try_from(std::mem::take(&mut self.padding)).unwrap_or(0);
-        self.out.write_all(&[0; BLOCK as usize][..padding])
+        self.out.write_all(&ZEROS[..padding])
     }
 
     fn expect(&mut self, size: u64) {
