@@ -9,7 +9,7 @@ export PROFILE ?= release
 help:
 	@echo 'make demo           the whole story once: image to virtual machine and back'
 	@echo 'make test           every test that can run here (scripts/test.sh 1 runs one tier)'
-	@echo 'make soak           1,000 kills of the daemon and 50 power cuts (scripts/soak.sh)'
+	@echo 'make soak           1,000 kills, 50 power cuts, long runs of guests (scripts/soak.sh)'
 	@echo 'make fuzz           both sides of the agent protocol, and tar archives, against random bytes (FUZZ_SECONDS=30 each)'
 	@echo 'make build          bin/: dataplane, fake-ch, vmlinux, initrd.img (PROFILE=release|dev)'
 	@echo 'make run            build, then the daemon in the foreground'
