@@ -14,6 +14,9 @@ use nix::unistd::Pid;
 use crate::http::{Check, Client};
 use crate::netns::Netns;
 
+/// How much of its log a failing test shows.
+const SHOWN: usize = 400;
+
 /// How long a daemon may take to serve, or to end: generous, since machines that emulate hosts are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -197,7 +200,10 @@ fn same(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the daemon's log\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            eprintln!("--- the daemon's log, the last {} of {} lines\n{}", last.len(), lines.len(), last.join("\n"));
         }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
