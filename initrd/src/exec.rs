@@ -1,10 +1,9 @@
 //! Programs that the host wants run beside the image's own: from a request to a process.
 //!
-//! Invariant: as in [`crate::program`], no shell and no change of a string, and the process id namespace, root and user
-//! databases are the image program's. Unlike there other threads exist, so that the new process does nothing but system
-//! calls with what was made ready before. Whether it was exec'ed is read from a pipe, and not waited for.
+//! Invariant: the process id namespace, root and user databases are the image program's, and what is done in the new
+//! process is the same ([`crate::child`]). Whether it was exec'ed is read from a pipe, and not waited for.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -14,18 +13,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
 use nix::libc;
 use nix::pty::{grantpt, posix_openpt, unlockpt};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{
-    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fchown, pipe2, setgroups, setresgid, setresuid,
-    setsid,
-};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, fchdir, fchown, pipe2};
 
-use crate::error::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND, CODE_NOT_READY, During as _, InitError};
-use crate::program::{DATABASES, OPEN_FILES, Stage, read_database};
+use crate::child::{self, Named, Stage, Target, User, tell_failure};
+use crate::error::{During as _, InitError};
+use crate::program::{DATABASES, read_database};
 use crate::sys::{self, Strings};
-use crate::user::Identity;
 use crate::{console, environment, files, user, volumes};
 
 /// Where and as what programs run: made once, when the image's program runs.
@@ -50,6 +44,8 @@ pub(crate) struct Spawned {
     pub(crate) inner_pid: u32,
     /// Ends when the program was exec'ed, and says why not otherwise.
     pub(crate) report: OwnedFd,
+    /// For that.
+    pub(crate) named: Named,
     pub(crate) input: OwnedFd,
     pub(crate) output: OwnedFd,
     /// None with a terminal.
@@ -68,30 +64,9 @@ fn ready(spawned: Spawned) -> Result<Spawned, Refused> {
     Ok(spawned)
 }
 
-/// In the new process. Allocates nothing.
-fn tell_failure(report: &OwnedFd, stage: Stage, errno: Errno) -> u8 {
-    let number = (errno as i32).to_ne_bytes();
-    let bytes = [stage as u8, number[0], number[1], number[2], number[3]];
-    // Whoever reads it may be gone.
-    let _ = nix::unistd::write(report, &bytes);
-    code_of(stage as u8, errno)
-}
-
 /// Why no process was made.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) FailureKind, pub(crate) String);
-
-/// How many bytes a failed process reports.
-pub(crate) const REPORT: usize = 5;
-
-struct Plan {
-    candidates: Vec<CString>,
-    argv: Vec<CString>,
-    env: Vec<CString>,
-    working_dir: CString,
-    identity: Identity,
-    groups: Vec<Gid>,
-}
 
 /// The new process' own ends.
 struct Ends {
@@ -99,6 +74,12 @@ struct Ends {
     output: OwnedFd,
     error: OwnedFd,
     terminal: bool,
+}
+
+impl Ends {
+    fn prepare(&self) -> nix::Result<()> {
+        child::prepare(&self.input, &self.output, &self.error, self.terminal)
+    }
 }
 
 impl Place {
@@ -118,30 +99,41 @@ impl Place {
         let (report, writer) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
         let (ends, input, output, error) = pipes(Uid::from_raw(0)).map_err(failed)?;
         let (argv, env) = (Strings::new(&argv), Strings::new(&[]));
-        let pid = sys::fork_for_system_calls_only(|| {
-            let (stage, errno) = match prepare(&ends).and_then(|()| fchdir(&self.proc)) {
+        let pid = sys::fork_for_system_calls_only(None, || {
+            let (stage, errno) = match ends.prepare().and_then(|()| fchdir(&self.proc)) {
                 Ok(()) => (Stage::Exec, sys::exec_file(self.init.as_fd(), &argv, &env)),
                 Err(errno) => (Stage::Prepare, errno),
             };
             tell_failure(&writer, stage, errno)
         });
-        ready(Spawned { pid: pid.map_err(failed)?, inner_pid: 0, report, input, output, error })
+        ready(Spawned {
+            pid: pid.map_err(failed)?,
+            inner_pid: 0,
+            report,
+            named: Named::default(),
+            input,
+            output,
+            error,
+        })
     }
 
-    pub(crate) fn spawn(&self, exec: &Exec) -> Result<Spawned, Refused> {
-        let plan = self.plan(exec)?;
+    /// `group` is the directory of the control group that it is made in.
+    pub(crate) fn spawn(&self, exec: &Exec, group: Option<BorrowedFd<'_>>) -> Result<Spawned, Refused> {
+        let (target, owner, named) = self.plan(exec)?;
         let failed = |act: &str, errno: Errno| Refused(FailureKind::Other, format!("{act}: {}", errno.desc()));
         let (report, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("make a pipe", errno))?;
-        let owner = Uid::from_raw(plan.identity.uid);
         let (ends, input, output, error) = match exec.tty {
             Some(size) => terminal(size, owner).map_err(|errno| failed("make a terminal", errno))?,
             None => pipes(owner).map_err(|errno| failed("make a pipe", errno))?,
         };
-        let (argv, env) = (Strings::new(&plan.argv), Strings::new(&plan.env));
+        let (argv, env) = (Strings::new(&target.argv), Strings::new(&target.env));
         setns(&self.programs, CloneFlags::CLONE_NEWPID)
             .map_err(|errno| failed("enter the program's process id namespace", errno))?;
-        let pid = sys::fork_for_system_calls_only(|| {
-            let (stage, errno) = become_program(&plan, &ends, &argv, &env);
+        let pid = sys::fork_for_system_calls_only(group, || {
+            let (stage, errno) = match ends.prepare() {
+                Ok(()) => child::become_program(&target, &argv, &env),
+                Err(errno) => (Stage::Prepare, errno),
+            };
             tell_failure(&writer, stage, errno)
         });
         if let Err(errno) = setns(&self.own, CloneFlags::CLONE_NEWPID) {
@@ -152,10 +144,11 @@ impl Place {
             let gone = Refused(FailureKind::NotRunning, "the image's program has ended".to_owned());
             if errno == Errno::ENOMEM { gone } else { failed("make a process", errno) }
         })?;
-        ready(Spawned { pid, inner_pid: self.inner_pid(pid), report, input, output, error })
+        ready(Spawned { pid, inner_pid: self.inner_pid(pid), report, named, input, output, error })
     }
 
-    fn plan(&self, exec: &Exec) -> Result<Plan, Refused> {
+    /// What the process is to become, whose its standard streams are, and what is said of it.
+    fn plan(&self, exec: &Exec) -> Result<(Target, Uid, Named), Refused> {
         let invalid = |why: String| Refused(FailureKind::Invalid, why);
         let program = exec.argv.first().ok_or_else(|| invalid("there is no program to run".to_owned()))?;
         let database = |path| read_database(path).map_err(|error| Refused(FailureKind::Other, error.chain()));
@@ -171,14 +164,15 @@ impl Place {
         };
         let directory = exec.working_dir.as_ref().unwrap_or(&self.config.working_dir);
         let directory = format!("/{}", directory.trim_start_matches('/'));
-        Ok(Plan {
+        let named = Named { program: program.clone(), working_dir: directory.clone(), user: wanted.clone() };
+        let target = Target {
             candidates: strings(&environment::candidates(program, &env))?,
             argv: strings(&exec.argv)?,
             env: strings(&env)?,
             working_dir: CString::new(directory).map_err(|_| invalid("a string holds a zero byte".to_owned()))?,
-            groups: identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
-            identity,
-        })
+            user: User::of(&identity),
+        };
+        Ok((target, Uid::from_raw(identity.uid), named))
     }
 
     /// 0 when it cannot be told.
@@ -213,88 +207,4 @@ fn terminal(size: TtySize, owner: Uid) -> nix::Result<Made> {
     let (input, output) = (copy(terminal.as_fd())?, copy(terminal.as_fd())?);
     let ends = Ends { input, output, error: terminal, terminal: true };
     Ok((ends, copy(master.as_fd())?, copy(master.as_fd())?, None))
-}
-
-/// In the new process. Returns only when it failed. Nothing here allocates.
-fn become_program(plan: &Plan, ends: &Ends, argv: &Strings<'_>, env: &Strings<'_>) -> (Stage, Errno) {
-    if let Err(errno) = prepare(ends) {
-        return (Stage::Prepare, errno);
-    }
-    // As root: a directory that only root may enter is a legal working directory.
-    if let Err(errno) = chdir(plan.working_dir.as_c_str()) {
-        return (Stage::WorkingDir, errno);
-    }
-    if let Err(errno) = become_user(plan) {
-        return (Stage::User, errno);
-    }
-    (Stage::Exec, exec_first(&plan.candidates, argv, env))
-}
-
-fn prepare(ends: &Ends) -> nix::Result<()> {
-    setsid()?;
-    sys::reset_signals();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    if ends.terminal {
-        sys::take_terminal(ends.input.as_fd())?;
-    }
-    dup2_stdin(&ends.input)?;
-    dup2_stdout(&ends.output)?;
-    dup2_stderr(&ends.error)?;
-    umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1)?;
-    setrlimit(Resource::RLIMIT_NPROC, RLIM_INFINITY, RLIM_INFINITY)
-}
-
-fn become_user(plan: &Plan) -> nix::Result<()> {
-    setgroups(&plan.groups)?;
-    let (uid, gid) = (Uid::from_raw(plan.identity.uid), Gid::from_raw(plan.identity.gid));
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)
-}
-
-/// As execvp, without its fall-back to a shell.
-fn exec_first(candidates: &[CString], argv: &Strings<'_>, env: &Strings<'_>) -> Errno {
-    let mut verdict = Errno::ENOENT;
-    for candidate in candidates {
-        let candidate: &CStr = candidate;
-        let errno = sys::exec(candidate, argv, env);
-        if errno == Errno::EACCES {
-            verdict = errno;
-        } else if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
-            return errno;
-        }
-    }
-    verdict
-}
-
-/// The exit code, as shells have it.
-fn code_of(stage: u8, errno: Errno) -> u8 {
-    if stage == Stage::Exec as u8 && errno == Errno::ENOENT {
-        CODE_NOT_FOUND
-    } else if stage == Stage::Exec as u8 || stage == Stage::WorkingDir as u8 {
-        CODE_NOT_EXECUTABLE
-    } else {
-        CODE_NOT_READY
-    }
-}
-
-/// That code, and the reason that a report tells of.
-pub(crate) fn failure(report: [u8; REPORT]) -> (u8, String) {
-    let [stage, number @ ..] = report;
-    let errno = Errno::from_raw(i32::from_ne_bytes(number));
-    let code = code_of(stage, errno);
-    if stage == Stage::WorkingDir as u8 {
-        return (code, format!("enter the working directory: {}", errno.desc()));
-    }
-    if stage == Stage::User as u8 {
-        return (code, format!("become the user: {}", errno.desc()));
-    }
-    if stage != Stage::Exec as u8 {
-        return (code, format!("prepare the process: {}", errno.desc()));
-    }
-    if errno == Errno::ENOENT {
-        return (code, "not found, or its interpreter or loader is not".to_owned());
-    }
-    let why = if errno == Errno::EACCES { "not executable for this user" } else { errno.desc() };
-    (code, why.to_owned())
 }

@@ -6,6 +6,8 @@
 
 mod agent;
 mod asks;
+mod cgroups;
+mod child;
 mod clock;
 mod console;
 mod cpus;

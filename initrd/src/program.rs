@@ -6,83 +6,62 @@
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use dataplane_agent::GuestConfig;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{
-    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchown, pipe2, setgroups, setresgid, setresuid,
-    setsid,
-};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, fchown, pipe2};
 
-use crate::error::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND, CODE_NOT_READY, During as _, InitError};
-use crate::user::Identity;
+use crate::child::{self, Named, Stage, Target, User, failure, tell_failure};
+use crate::error::{CODE_NOT_EXECUTABLE, During as _, InitError};
+use crate::sys::Strings;
 use crate::{console, environment, root, sys, user};
 
-/// Open files, soft and hard: more than a shell's 1024, which servers outgrow, and few enough that a program which
-/// closes every possible descriptor before it starts is not held up.
-pub(crate) const OPEN_FILES: (u64, u64) = (65_536, 1_048_576);
 const MAX_PASSWD: u64 = 16 << 20;
 pub(crate) const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
-/// Everything that the new process needs, made ready while errors can still be told in full.
-#[derive(Debug)]
-struct Plan {
-    candidates: Vec<CString>,
-    argv: Vec<CString>,
-    env: Vec<CString>,
-    working_dir: String,
-    identity: Identity,
-    stdin: File,
-    output: OwnedFd,
-}
-
-/// Where a new process failed, as one byte on the pipe to its parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Prepare = 1,
-    WorkingDir = 2,
-    User = 3,
-    Exec = 4,
-}
-
 /// Starts the program and gives its pid, once it has been exec'ed.
 pub(crate) fn start(config: &GuestConfig) -> Result<i32, InitError> {
-    let plan = plan(config)?;
+    let target = plan(config)?;
+    let (stdin, output) = streams(&target)?;
+    let (argv, env) = (Strings::new(&target.argv), Strings::new(&target.env));
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).during("make", "a pipe")?;
     let own = File::open("/proc/self/ns/pid").during("open", "the process id namespace")?;
     unshare(CloneFlags::CLONE_NEWPID).during("make", "a process id namespace")?;
-    let pid = sys::fork_single_threaded(|| {
-        let (stage, errno) = become_program(&plan);
-        let mut report = vec![stage as u8];
-        report.extend_from_slice(&(errno as i32).to_ne_bytes());
-        let _ = File::from(writer).write_all(&report);
-        i32::from(CODE_NOT_READY)
+    let pid = sys::fork_for_system_calls_only(None, || {
+        let ready = child::prepare(&stdin, &output, &output, false).and_then(|()| root::replace_proc());
+        let (stage, errno) = match ready {
+            Ok(()) => child::become_program(&target, &argv, &env),
+            Err(errno) => (Stage::Prepare, errno),
+        };
+        tell_failure(&writer, stage, errno)
     });
     let pid = pid.during("make", "a process")?;
+    drop(writer);
     // Later children, and threads, belong to init's own namespace again.
     setns(&own, CloneFlags::CLONE_NEWPID).during("go back to", "the process id namespace")?;
     let mut report = Vec::new();
     File::from(reader).read_to_end(&mut report).during("hear from", "the new process")?;
-    match report.split_first() {
-        None => Ok(pid),
-        Some((stage, errno)) => {
-            let errno = errno.try_into().map_or(Errno::EIO, |bytes| Errno::from_raw(i32::from_ne_bytes(bytes)));
-            Err(failure(config, *stage, errno))
+    match report.try_into() {
+        Ok(report) => {
+            let program = config.argv.first().cloned().unwrap_or_default();
+            let (working_dir, user) = (config.working_dir.clone(), config.user.clone());
+            let (code, why) = failure(report, &Named { program: program.clone(), working_dir, user });
+            Err(InitError::Program { program, why, code })
         }
+        // Its end was closed by the exec, or by the end of a process that was killed before.
+        Err(_) => Ok(pid),
     }
 }
 
-fn plan(config: &GuestConfig) -> Result<Plan, InitError> {
+/// What the process is to become, made ready while errors can still be told in full.
+fn plan(config: &GuestConfig) -> Result<Target, InitError> {
     let program = config.argv.first().ok_or_else(|| InitError::BadConfig("there is no program to run".to_owned()))?;
     let [passwd, group] = DATABASES.map(read_database);
     let identity = user::resolve(&config.user, &passwd?, &group?)
@@ -97,6 +76,18 @@ fn plan(config: &GuestConfig) -> Result<Plan, InitError> {
         why: format!("make the working directory {working_dir}: {error}"),
         code: CODE_NOT_EXECUTABLE,
     })?;
+    Ok(Target {
+        candidates: strings(&environment::candidates(program, &env))?,
+        argv: strings(&config.argv)?,
+        env: strings(&env)?,
+        working_dir: CString::new(working_dir)
+            .map_err(|_| InitError::BadConfig("a string holds a zero byte".to_owned()))?,
+        user: User::of(&identity),
+    })
+}
+
+/// Its standard input, and its two outputs.
+fn streams(target: &Target) -> Result<(File, OwnedFd), InitError> {
     let stdin = File::open("/dev/null").during("open", "/dev/null")?;
     let output = match console::open() {
         Ok(console) => {
@@ -107,16 +98,8 @@ fn plan(config: &GuestConfig) -> Result<Plan, InitError> {
         Err(_) => OpenOptions::new().write(true).open("/dev/null").during("open", "/dev/null")?,
     };
     // The user may open its own standard streams again by /dev/stdout.
-    fchown(&output, Some(Uid::from_raw(identity.uid)), None).during("give the user", "the console")?;
-    Ok(Plan {
-        candidates: strings(&environment::candidates(program, &env))?,
-        argv: strings(&config.argv)?,
-        env: strings(&env)?,
-        working_dir,
-        identity,
-        stdin,
-        output: output.into(),
-    })
+    fchown(&output, Some(Uid::from_raw(target.user.uid())), None).during("give the user", "the console")?;
+    Ok((stdin, output.into()))
 }
 
 /// A missing file is an empty one. Bytes that are no text spoil their own line only.
@@ -132,83 +115,6 @@ pub(crate) fn read_database(path: &str) -> Result<String, InitError> {
 
 fn make_working_dir(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(path)
-}
-
-/// In the new process. Returns only when it failed.
-fn become_program(plan: &Plan) -> (Stage, Errno) {
-    if let Err(errno) = prepare(plan) {
-        return (Stage::Prepare, errno);
-    }
-    // As root: a directory that only root may enter is a legal working directory.
-    if let Err(errno) = chdir(plan.working_dir.as_str()) {
-        return (Stage::WorkingDir, errno);
-    }
-    if let Err(errno) = become_user(&plan.identity) {
-        return (Stage::User, errno);
-    }
-    (Stage::Exec, exec(plan))
-}
-
-fn prepare(plan: &Plan) -> nix::Result<()> {
-    setsid()?;
-    sys::reset_signals();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    dup2_stdin(&plan.stdin)?;
-    dup2_stdout(&plan.output)?;
-    dup2_stderr(&plan.output)?;
-    umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1)?;
-    setrlimit(Resource::RLIMIT_NPROC, RLIM_INFINITY, RLIM_INFINITY)?;
-    root::replace_proc()
-}
-
-fn become_user(identity: &Identity) -> nix::Result<()> {
-    let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    setgroups(&groups)?;
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)
-}
-
-/// As execvp, without its fall-back to a shell.
-fn exec(plan: &Plan) -> Errno {
-    let mut verdict = Errno::ENOENT;
-    for candidate in &plan.candidates {
-        let Err(errno) = execve(candidate, &plan.argv, &plan.env);
-        if errno == Errno::EACCES {
-            verdict = errno;
-        } else if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
-            return errno;
-        }
-    }
-    verdict
-}
-
-fn failure(config: &GuestConfig, stage: u8, errno: Errno) -> InitError {
-    let program = config.argv.first().cloned().unwrap_or_default();
-    let fail = |why: String, code| InitError::Program { program: program.clone(), why, code };
-    if stage == Stage::WorkingDir as u8 {
-        return fail(format!("enter {}: {}", config.working_dir, errno.desc()), CODE_NOT_EXECUTABLE);
-    }
-    if stage == Stage::User as u8 {
-        return fail(format!("become the user `{}`: {}", config.user, errno.desc()), CODE_NOT_READY);
-    }
-    if stage != Stage::Exec as u8 {
-        return fail(format!("prepare the process: {}", errno.desc()), CODE_NOT_READY);
-    }
-    if errno == Errno::ENOENT {
-        let exists = program.starts_with('/') && fs::metadata(&program).is_ok();
-        let why = if exists { "its interpreter or loader is not in the image" } else { "not found in the image" };
-        return fail(why.to_owned(), CODE_NOT_FOUND);
-    }
-    let why = if errno == Errno::EACCES {
-        "not executable for this user"
-    } else if errno == Errno::ENOEXEC {
-        "no format that the kernel can execute (another architecture, or a script without #!)"
-    } else {
-        errno.desc()
-    };
-    fail(why.to_owned(), CODE_NOT_EXECUTABLE)
 }
 
 /// Whether the kernel throws this signal away instead of delivering it: process 1 of a namespace gets no signal whose
@@ -247,27 +153,5 @@ mod tests {
             assert_eq!(has_default_action(status, signal), discarded, "{signal}");
         }
         assert!(!has_default_action("Name:\tsh\n", 15));
-    }
-
-    #[test]
-    fn failures_have_the_codes_of_shells() {
-        let config: GuestConfig = serde_json::from_str(
-            r#"{"instance_id":"a","hostname":"a","fqdn":null,"image_filesystem":"ext4","argv":["/proc/self/exe"],
-                "env":[],"working_dir":"/w","user":"u","stop_signal":"TERM","network":null}"#,
-        )
-        .unwrap();
-        for (stage, errno, code, why) in [
-            (Stage::Exec, Errno::ENOENT, 127, "its interpreter"),
-            (Stage::Exec, Errno::EACCES, 126, "not executable"),
-            (Stage::Exec, Errno::ENOEXEC, 126, "no format"),
-            (Stage::WorkingDir, Errno::EACCES, 126, "enter /w"),
-            (Stage::User, Errno::EPERM, 125, "become the user `u`"),
-            (Stage::Prepare, Errno::EINVAL, 125, "prepare the process"),
-        ] {
-            let error = failure(&config, stage as u8, errno);
-            assert_eq!(error.code(), code, "{error}");
-            assert!(error.to_string().starts_with("start `/proc/self/exe`: "), "{error}");
-            assert!(error.to_string().contains(why), "{error}");
-        }
     }
 }

@@ -17,9 +17,11 @@ use dataplane_init::conversation::Conversation;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 
-use crate::exec::{self, Place, REPORT, Refused, Spawned};
+use crate::cgroups::{Group, Groups};
+use crate::child::{self, Named, REPORT};
+use crate::exec::{Place, Refused, Spawned};
 use crate::processes::Processes;
-use crate::sys;
+use crate::{console, sys};
 
 /// How much of one process is read in one turn, so that all have theirs.
 const READS: usize = 4;
@@ -30,6 +32,7 @@ const END_OF_TRANSMISSION: u8 = 4;
 pub(crate) struct Streams {
     /// None until the image's program runs.
     place: Option<Place>,
+    groups: Groups,
     jobs: Vec<Job>,
     processes: Processes,
     /// Ends that the host was not told.
@@ -44,8 +47,10 @@ struct Job {
     pid: i32,
     inner_pid: u32,
     detach: bool,
-    /// Open until it was exec'ed.
-    report: Option<File>,
+    /// None where the kernel has none, and for work on files.
+    group: Option<Group>,
+    /// Open until it was exec'ed, and what is said of it otherwise.
+    report: Option<(File, Named)>,
     /// Why it was not, and the code that stands for that.
     failed: Option<(u8, String)>,
     input: Option<File>,
@@ -75,6 +80,10 @@ impl Streams {
     /// The image's program runs.
     pub(crate) fn allow(&mut self, place: Place) {
         self.place = Some(place);
+        self.groups = Groups::open().unwrap_or_else(|errno| {
+            console::kernel_log(&format!("no control groups for programs of the host: {errno}"));
+            Groups::default()
+        });
     }
 
     /// The image's program has ended, and with it its namespace: nothing more can run.
@@ -113,22 +122,29 @@ impl Streams {
         let Some(place) = &self.place else {
             return Err(Refused(FailureKind::NotRunning, "the image's program does not run".to_owned()));
         };
-        let (spawned, detach, terminal) = match what {
+        let (spawned, group, detach, terminal) = match what {
             Open::Exec(exec) => {
-                let spawned = place.spawn(exec)?;
+                let mut group = self.groups.take();
+                let directory = group.as_ref().and_then(Group::directory);
+                let spawned = place.spawn(exec, directory.as_ref().map(OwnedFd::as_fd));
+                if spawned.is_err() {
+                    group.take().into_iter().for_each(|group| self.groups.give_back(group));
+                }
+                let spawned = spawned?;
                 self.processes.begin(exec, spawned.pid, spawned.inner_pid);
-                (spawned, exec.detach, exec.tty.is_some())
+                (spawned, group, exec.detach, exec.tty.is_some())
             }
-            Open::Files(work) => (place.spawn_files(work)?, false, false),
+            Open::Files(work) => (place.spawn_files(work)?, None, false, false),
         };
-        let Spawned { pid, inner_pid, report, input, output, error } = spawned;
+        let Spawned { pid, inner_pid, report, named, input, output, error } = spawned;
         let end = |file: OwnedFd, channel| Output { file: file.into(), channel, left: None };
         Ok(Job {
             stream: Some(stream),
             pid,
             inner_pid,
             detach,
-            report: Some(report.into()),
+            group,
+            report: Some((report.into(), named)),
             failed: None,
             input: Some(input.into()),
             waiting: VecDeque::new(),
@@ -190,7 +206,9 @@ impl Streams {
         for job in &mut self.jobs {
             job.work(conversation.as_deref_mut());
         }
-        self.jobs.retain(|job| !job.is_over());
+        for job in self.jobs.extract_if(.., |job| job.is_over()) {
+            job.group.into_iter().for_each(|group| self.groups.give_back(group));
+        }
         if let Some(conversation) = conversation {
             self.ended.drain(..).for_each(|pid| conversation.process_ended(pid));
         }
@@ -211,8 +229,10 @@ impl Streams {
         let Some(running) = self.processes.running(pid) else {
             return Answer::Processes { processes: Vec::new(), more: false };
         };
-        if let Some(pid) = running {
-            sys::signal(if group { -pid } else { pid }, i32::from(signal));
+        let Some(pid) = running else { return Answer::Done };
+        match self.jobs.iter().find(|job| job.pid == pid).filter(|_| group) {
+            Some(job) => job.signal(i32::from(signal)),
+            None => sys::signal(pid, i32::from(signal)),
         }
         Answer::Done
     }
@@ -221,7 +241,7 @@ impl Streams {
 impl Job {
     fn interests(&self, takes_data: bool) -> Vec<PollFd<'_>> {
         let mut entries = Vec::with_capacity(4);
-        entries.extend(self.report.iter().map(|report| PollFd::new(report.as_fd(), PollFlags::POLLIN)));
+        entries.extend(self.report.iter().map(|(report, _)| PollFd::new(report.as_fd(), PollFlags::POLLIN)));
         let input = self.input.iter().filter(|_| !self.waiting.is_empty());
         entries.extend(input.map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
         if self.stream.is_none() || (takes_data && self.credit > 0 && self.report.is_none()) {
@@ -271,11 +291,11 @@ impl Job {
 
     /// Reads what became of the new process.
     fn hear_report(&mut self, conversation: &mut Conversation) {
-        let Some(report) = &mut self.report else { return };
+        let Some((report, named)) = &mut self.report else { return };
         let mut bytes = [0; REPORT];
         match report.read(&mut bytes) {
             Ok(REPORT) => {
-                self.failed = Some(exec::failure(bytes));
+                self.failed = Some(child::failure(bytes, named));
                 self.outputs = [None, None];
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -372,9 +392,15 @@ impl Job {
         }
     }
 
-    /// To the whole group, while the process has not been reaped: its number is nobody else's until then.
+    /// To the whole process group, while the process has not been reaped: its number is nobody else's until then. What
+    /// kills reaches whatever it has started, in any session.
     fn signal(&self, signal: i32) {
         if self.status.is_none() {
+            // One that was just made has no group yet.
+            if signal == libc::SIGKILL {
+                sys::signal(self.pid, signal);
+                self.group.iter().for_each(Group::kill);
+            }
             sys::signal(-self.pid, signal);
         }
     }
@@ -386,11 +412,7 @@ impl Job {
             self.finish = true;
             return;
         }
-        if self.status.is_none() {
-            // One that was just made has no group yet.
-            sys::signal(self.pid, libc::SIGKILL);
-            sys::signal(-self.pid, libc::SIGKILL);
-        }
+        self.signal(libc::SIGKILL);
         self.input = None;
         self.outputs = [None, None];
     }

@@ -9,7 +9,6 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, fork};
 
 use crate::clock::SEED_BYTES;
 
@@ -169,44 +168,55 @@ pub(crate) fn resize_terminal(master: BorrowedFd<'_>, rows: u16, columns: u16) {
     unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
 }
 
-/// Forks and runs `child` in the new process, which ends when that returns. Gives the child's pid.
+/// Makes a process that runs `child` and ends when that returns, with its code; in a control group, whose directory that
+/// is, or in the caller's. Gives its pid.
 ///
-/// For callers with threads: the child may find any lock taken, so it must do nothing but system calls with what was
-/// made ready before; it must neither allocate nor panic.
-pub(crate) fn fork_for_system_calls_only(child: impl FnOnce() -> u8) -> nix::Result<i32> {
-    // SAFETY: the child keeps to system calls, as the name asks of it, and ends without running anything else.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child.as_raw()),
-        ForkResult::Child => {
-            let code = child();
-            // SAFETY: ends the process at once.
-            unsafe { libc::_exit(code.into()) }
-        }
+/// For callers with threads: the new process may find any lock taken, and the C library does not know that it is one. So
+/// it must do nothing but system calls with what was made ready before; it must neither allocate nor panic.
+pub(crate) fn fork_for_system_calls_only(
+    group: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> u8,
+) -> nix::Result<i32> {
+    /// Of clone(2), wider than the C library has it.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let arguments = libc::clone_args {
+        flags: if group.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: group.map_or(0, |group| group.as_raw_fd().unsigned_abs().into()),
+    };
+    // SAFETY: as fork(2): the new process has a copy of all memory and goes on here, on its own copy of this stack. It
+    // keeps to system calls, as the name asks of it, and ends without running anything else.
+    let made = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
+    if made == 0 {
+        let code = child();
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(code.into()) }
     }
-}
-
-/// Forks and runs `child` in the new process, which ends with the code that it returns. Gives the child's pid.
-///
-/// Refuses when the caller has more than one thread: the child could find any lock taken.
-pub(crate) fn fork_single_threaded(child: impl FnOnce() -> i32) -> nix::Result<i32> {
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
-    if threads > 1 {
-        return Err(Errno::EBUSY);
-    }
-    // SAFETY: the only thread forks, so the child finds every lock and the allocator in a usable state.
-    match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(child.as_raw()),
-        ForkResult::Child => {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-            // SAFETY: ends the process at once; nothing of the parent's state is touched by exit handlers.
-            unsafe { libc::_exit(outcome.unwrap_or(1)) }
-        }
-    }
+    i32::try_from(Errno::result(made)?).map_err(|_| Errno::EOVERFLOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_made_beside_other_threads() {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        let own = std::process::id();
+        let parent = || u8::from(nix::unistd::getppid().as_raw().unsigned_abs() == own);
+        let pid = nix::unistd::Pid::from_raw(fork_for_system_calls_only(None, parent).unwrap());
+        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 1)));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(fork_for_system_calls_only(Some(std::os::fd::AsFd::as_fd(&file)), || 0).is_err(), "no control group");
+    }
 
     #[test]
     fn wait_statuses() {

@@ -269,18 +269,20 @@ async fn a_terminal_has_a_size_and_takes_signals_and_a_client_that_leaves_ends_i
     let path = |pid: u64| format!("/instances/exec/processes/{pid}?wait_seconds=30");
     let ended = host.client.get(&path(pid)).await.unwrap().json();
     assert_eq!((&ended["running"], &ended["signal"]), (&json!(false), &json!(9)), "{ended}");
-    // All of its group, and of the other form of exec as well.
-    let body = json!({ "command": ["sh", "-c", "sleep 7777 & sleep 7777"] });
+    // All that it has started, in sessions of their own as well, and of the other form of exec too.
+    let body = json!({ "command": ["sh", "-c", "sleep 7777 & /bin/busybox setsid sh -c 'sleep 7777 & sleep 7777' & sleep 7777"] });
     let left = tokio::time::timeout(Duration::from_secs(2), host.client.post_json("/instances/exec/exec", &body));
     assert!(left.await.is_err());
     let looks = "for i in 1 2 3 4 5 6 7 8 9 10; do ls -d /proc/[0-9]* | while read p; do cat $p/cmdline; echo; done 2>/dev/null \
         | /bin/busybox grep -c '77[7]7' || exit 0; sleep 1; done";
     let looked = shell(&host, looks).await;
     assert!(looked.ends_with("0\n"), "{looked}");
-    let mut kept = open(json!({ "command": ["sleep", "8888"], "detach": true })).await;
+    // Its input ends when the guest knows that its client is gone.
+    let mut kept =
+        open(json!({ "command": ["sh", "-c", "cat; echo > /tmp/alone; exec sleep 8888"], "detach": true })).await;
     let pid = kept.started().await.unwrap();
     drop(kept);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    shell(&host, "until [ -e /tmp/alone ]; do sleep 0.1; done").await;
     let running = host.client.get(&format!("/instances/exec/processes/{pid}")).await.unwrap().json();
     assert_eq!(running["running"], true);
 

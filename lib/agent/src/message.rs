@@ -147,7 +147,7 @@ pub enum Ask {
         pid: u32,
         /// The signal's number.
         signal: u8,
-        /// Whether to all of its process group.
+        /// Whether to all of its process group; SIGKILL then to all that it has started.
         group: bool,
     },
     /// What the guest uses: answered with [`Answer::Usage`].

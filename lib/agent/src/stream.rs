@@ -140,9 +140,9 @@ pub enum StreamOrder {
     },
     /// No more data come from the host: the end of the input.
     Finish,
-    /// Nobody wants the stream any more: a process that is not detached is killed with its group.
+    /// Nobody wants the stream any more: a process that is not detached is killed with all that it has started.
     Reset,
-    /// A signal for the process group.
+    /// A signal for the process group; SIGKILL is one for all that it has started.
     Signal {
         /// The signal's number.
         signal: u8,

@@ -547,7 +547,7 @@ pub trait GuestApi: Send + Sync + 'static {
         cx: Cx,
         request: GetProcess,
     ) -> impl Future<Output = Result<GetProcessReply, Problem>> + Send;
-    /// `DELETE /instances/{instance_id}/processes/{pid}`: Kill a process and its group. One that has ended is none the worse for it.
+    /// `DELETE /instances/{instance_id}/processes/{pid}`: Kill a process and all that it has started. One that has ended is none the worse for it.
     fn kill_process(
         &self,
         cx: Cx,

@@ -146,7 +146,7 @@ pub struct ExecRequest {
     ///The same, for any bytes.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub stdin_base64: ::std::option::Option<::std::string::String>,
-    ///The process group is killed after so long, and `timed_out` is then true.
+    ///The program and all that it has started are killed after so long, and `timed_out` is then true.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub timeout_seconds: ::std::option::Option<u32>,
     ///How much of each output the answer holds; what is over is read and dropped.
@@ -1618,7 +1618,7 @@ impl ::std::default::Default for RestartPolicy {
 pub struct SignalRequest {
     ///A name, with or without `SIG`, or a number from 1 to 64.
     pub signal: ::std::string::String,
-    ///Whether to the whole process group.
+    ///Whether to the whole process group; SIGKILL then to all that it has started.
     #[serde(default)]
     pub group: bool,
 }
