@@ -14,3 +14,4 @@ mod process;
 mod resize;
 mod rig;
 mod standby;
+mod streams;

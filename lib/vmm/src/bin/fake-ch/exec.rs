@@ -208,8 +208,11 @@ impl Process {
             "sleep" => self.sleep(Duration::from_secs(first.parse().unwrap_or(0)))?,
             "exit" => return Ok(Some(first.parse().unwrap_or(0))),
             _ => {
-                for _ in 0..first.parse::<u64>().unwrap_or(u64::MAX) {
-                    self.tell(b"y\n")?;
+                let mut left = first.parse().unwrap_or(usize::MAX);
+                while left > 0 {
+                    let lines = left.min(512);
+                    self.tell(&b"y\n".repeat(lines))?;
+                    left -= lines;
                 }
             }
         }
