@@ -4,23 +4,26 @@
 //! takes it; control messages never wait behind data for longer than one batch takes; when the conversation ends, so does
 //! each of its streams, at once. Knows nothing of what a stream is for.
 
-use std::collections::{BTreeMap, VecDeque};
+mod cell;
+mod handle;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use self::cell::{Cell, Told, say};
 use super::{AgentError, StreamNews, control_frame};
-use crate::frame::{MAX_PAYLOAD, encode};
 use crate::message::HostMessage;
-use crate::stream::{Channel, GUEST_WINDOW, MAX_DATA, MAX_STREAMS, MAX_WINDOW, Open, StreamEnd, StreamOrder, TtySize};
+use crate::stream::{Channel, GUEST_WINDOW, MAX_STREAMS, MAX_WINDOW, Open, StreamEnd, StreamOrder};
+
+pub use handle::{Stream, StreamWriter};
 
 /// How many bytes a guest may send on a stream before its reader has taken some.
 pub const HOST_WINDOW: u32 = 256 << 10;
 
-/// How many bytes of one stream wait to be sent.
-const MAX_WAITING: usize = 64 << 10;
-/// How many orders of one stream wait to be sent.
-const MAX_ORDERS: usize = 16;
+/// The least credit that is worth a message.
+const LEAST_CREDIT: u32 = 1024;
 /// About so much is sent in one go.
 const BATCH: usize = 64 << 10;
 
@@ -73,44 +76,6 @@ struct Cells {
     closed: bool,
 }
 
-#[derive(Debug, Default)]
-struct Cell {
-    /// The encoded message that opens it, until that is said.
-    opening: Option<Vec<u8>>,
-    orders: VecDeque<StreamOrder>,
-    waiting: VecDeque<u8>,
-    finish: Told,
-    /// Nobody holds the handle any more.
-    reset: Told,
-    /// What the guest takes.
-    credit: u32,
-    /// What the guest may still send.
-    allowance: u32,
-    /// What the reader has taken and the guest was not told.
-    taken: u32,
-    opened: Option<Option<u32>>,
-    told_opened: bool,
-    output: Vec<u8>,
-    error: Vec<u8>,
-    end: Option<Result<StreamEnd, Lost>>,
-    doors: Arc<Doors>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    #[default]
-    No,
-    Wanted,
-    Said,
-}
-
-/// What a handle waits at: one waiter each.
-#[derive(Debug, Default)]
-struct Doors {
-    readable: Notify,
-    writable: Notify,
-}
-
 impl Board {
     pub(crate) fn open(self: &Arc<Self>, what: Open) -> Result<Stream, OpenError> {
         let mut cells = self.lock();
@@ -129,7 +94,7 @@ impl Board {
         cells.by_number.insert(stream, cell);
         drop(cells);
         self.wake.notify_one();
-        Ok(Stream(StreamWriter(Arc::new(Handle { board: Arc::clone(self), number: stream, doors }))))
+        Ok(Stream::new(Arc::clone(self), stream, doors))
     }
 
     /// Until some stream may have something to say. Cancel-safe.
@@ -257,200 +222,6 @@ impl Board {
             self.wake.notify_one();
         }
         Some(value)
-    }
-}
-
-/// The least credit that is worth a message.
-const LEAST_CREDIT: u32 = 1024;
-
-fn say(frames: &mut Vec<u8>, stream: u16, order: StreamOrder) {
-    // A handful of numbers always fits a frame.
-    frames.extend(control_frame(&HostMessage::Stream { stream, order }).unwrap_or_default());
-}
-
-impl Cell {
-    fn is_open(&self) -> bool {
-        self.end.is_none()
-    }
-
-    /// Neither side has any use for its number.
-    fn is_over(&self) -> bool {
-        self.reset != Told::No && self.end.is_some()
-    }
-
-    fn speak(&mut self, number: u16, frames: &mut Vec<u8>) {
-        if !self.is_open() {
-            return;
-        }
-        if let Some(opening) = self.opening.take() {
-            if self.reset != Told::No {
-                // Nobody wants it, and the guest has never heard of it.
-                self.end = Some(Ok(StreamEnd::Reset));
-                return;
-            }
-            frames.extend(opening);
-        }
-        if self.reset == Told::Wanted {
-            self.reset = Told::Said;
-            say(frames, number, StreamOrder::Reset);
-            return;
-        }
-        if self.taken >= HOST_WINDOW / 4 {
-            let bytes = std::mem::take(&mut self.taken);
-            self.allowance += bytes;
-            say(frames, number, StreamOrder::Credit { bytes });
-        }
-        for order in self.orders.drain(..) {
-            say(frames, number, order);
-        }
-    }
-
-    /// One frame of data, as far as the credit goes; whether there was any.
-    fn send_some(&mut self, number: u16, frames: &mut Vec<u8>) -> bool {
-        const { assert!(MAX_DATA < MAX_PAYLOAD) };
-        let count = self.waiting.len().min(self.credit as usize).min(MAX_DATA);
-        if count == 0 || !self.is_open() || self.reset != Told::No {
-            return false;
-        }
-        let mut payload = Vec::with_capacity(count + 1);
-        payload.push(Channel::Input.byte());
-        payload.extend(self.waiting.drain(..count));
-        self.credit -= u32::try_from(count).unwrap_or(self.credit);
-        frames.extend(encode(number, &payload).unwrap_or_default());
-        self.doors.writable.notify_one();
-        true
-    }
-
-    /// The next thing for the reader, in order: the beginning, data, the end. A lost conversation is told at once.
-    fn event(&mut self) -> Option<Result<StreamEvent, Lost>> {
-        if self.end == Some(Err(Lost)) {
-            return Some(Err(Lost));
-        }
-        if let Some(pid) = self.opened.filter(|_| !std::mem::replace(&mut self.told_opened, true)) {
-            return Some(Ok(StreamEvent::Opened(pid)));
-        }
-        for (channel, data) in [(Channel::Output, &mut self.output), (Channel::Error, &mut self.error)] {
-            if !data.is_empty() {
-                let data = std::mem::take(data);
-                self.taken += u32::try_from(data.len()).unwrap_or(0);
-                return Some(Ok(StreamEvent::Data(channel, data)));
-            }
-        }
-        let end = self.end.take()?;
-        self.end = Some(Err(Lost));
-        Some(end.map(StreamEvent::Ended))
-    }
-}
-
-#[derive(Debug)]
-struct Handle {
-    board: Arc<Board>,
-    number: u16,
-    doors: Arc<Doors>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let _ = self.board.change(self.number, |cell| {
-            cell.reset = Told::Wanted;
-            (cell.output, cell.error, cell.waiting) = Default::default();
-            ((), true)
-        });
-    }
-}
-
-/// A stream. Dropping it, and every writer to it, resets it.
-#[derive(Debug)]
-pub struct Stream(StreamWriter);
-
-/// The way to a stream's guest. Keeps the stream open.
-#[derive(Debug, Clone)]
-pub struct StreamWriter(Arc<Handle>);
-
-impl Stream {
-    /// The next that comes of it. Cancel-safe. After the end it is [`Lost`].
-    ///
-    /// # Errors
-    /// [`Lost`] when the conversation is over: at once, whatever else might have come.
-    pub async fn next(&mut self) -> Result<StreamEvent, Lost> {
-        loop {
-            let Handle { board, number, doors } = &*self.0.0;
-            let event = board.change(*number, |cell| {
-                let event = cell.event();
-                (event, cell.taken >= HOST_WINDOW / 4)
-            });
-            match event {
-                None => return Err(Lost),
-                Some(Some(event)) => return event,
-                Some(None) => doors.readable.notified().await,
-            }
-        }
-    }
-
-    /// The way to its guest.
-    #[must_use]
-    pub fn writer(&self) -> StreamWriter {
-        self.0.clone()
-    }
-}
-
-impl StreamWriter {
-    /// Sends data, as fast as the guest takes them. Cancel-safe in that it can be told how much was taken: what is left
-    /// of `data` was not. Only one may write at a time.
-    ///
-    /// # Errors
-    /// [`Lost`] when the stream is over: nobody takes it any more.
-    pub async fn write(&self, data: &mut &[u8]) -> Result<(), Lost> {
-        let Handle { board, number, doors } = &*self.0;
-        while !data.is_empty() {
-            let taken = board.change(*number, |cell| {
-                if !cell.is_open() || cell.finish != Told::No {
-                    return (None, false);
-                }
-                let count = data.len().min(MAX_WAITING - cell.waiting.len().min(MAX_WAITING));
-                cell.waiting.extend(&data[..count]);
-                (Some(count), count > 0)
-            });
-            let count = taken.flatten().ok_or(Lost)?;
-            *data = &data[count..];
-            if count == 0 {
-                doors.writable.notified().await;
-            }
-        }
-        Ok(())
-    }
-
-    /// The end of the input, behind all that was written.
-    pub fn finish(&self) {
-        let _ = self.0.board.change(self.0.number, |cell| {
-            if cell.finish == Told::No {
-                cell.finish = Told::Wanted;
-            }
-            ((), true)
-        });
-    }
-
-    /// A signal for the process group; `false` when too many orders wait.
-    #[must_use]
-    pub fn signal(&self, signal: u8) -> bool {
-        self.order(StreamOrder::Signal { signal })
-    }
-
-    /// The terminal has another size; `false` when too many orders wait.
-    #[must_use]
-    pub fn resize(&self, size: TtySize) -> bool {
-        self.order(StreamOrder::Resize(size))
-    }
-
-    fn order(&self, order: StreamOrder) -> bool {
-        let put = self.0.board.change(self.0.number, |cell| {
-            let has_room = cell.orders.len() < MAX_ORDERS;
-            if has_room {
-                cell.orders.push_back(order);
-            }
-            (has_room, has_room)
-        });
-        put.unwrap_or(true)
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 
 use super::super::tests::Guest;
+use super::talk::{HEARTBEAT, SILENCE};
 use super::*;
+use crate::host::MAX_OPEN;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::handle::{MAX_ORDERS, MAX_WAITING};
 use super::*;
-use crate::frame::Decoder;
+use crate::frame::{Decoder, MAX_PAYLOAD};
 use crate::message::ExitStatus;
-use crate::stream::Exec;
+use crate::stream::{Exec, MAX_DATA, TtySize};
 
 fn exec() -> Open {
     Open::Exec(Exec { argv: vec!["cat".into()], ..Exec::default() })
