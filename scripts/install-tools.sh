@@ -5,7 +5,7 @@
 #
 #   packages  from the distribution: compiler, emulator, disk and network tools
 #   demo      a registry, and what makes an image to put into it
-#   test      cargo-nextest
+#   test      cargo-nextest, and a name server's client
 #   lint      shellcheck, rustfmt, clippy, cargo-deny
 #   fuzz      the C++ compiler that builds the fuzzer
 set -euo pipefail
@@ -69,7 +69,10 @@ for group in "$@"; do
 	case $group in
 	packages) install_packages "${packages[@]}" ;;
 	demo) install_packages "${demo[@]}" ;;
-	test) install_cargo cargo-nextest ;;
+	test)
+		install_packages dig:bind9-dnsutils
+		install_cargo cargo-nextest
+		;;
 	fuzz) install_packages g++:g++ ;;
 	lint)
 		install_packages shellcheck:shellcheck

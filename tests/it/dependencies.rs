@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 const EDGES: &[(&str, &[&str])] = &[
-    ("dataplane", &["api", "ext4", "images", "instances", "network", "store", "types", "vmm"]),
+    ("dataplane", &["api", "dns", "ext4", "images", "instances", "network", "store", "types", "vmm"]),
     ("dataplane-types", &[]),
     ("dataplane-store", &["types"]),
     ("dataplane-agent", &[]),
@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dataplane-oci", &["tar", "types"]),
     ("dataplane-images", &["ext4", "oci", "store", "types"]),
     ("dataplane-network", &["types"]),
+    ("dataplane-dns", &[]),
     ("dataplane-vmm", &["agent", "types"]),
     ("dataplane-instances", &["agent", "store", "types", "vmm"]),
     ("dataplane-init", &["agent", "tar"]),
