@@ -21,7 +21,7 @@ coverage+=' -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sa
 RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 $coverage" \
 	cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple" --target-dir "$out"
 
-[ $# -gt 0 ] || set -- agent_host agent_guest agent_streams tar_entries
+[ $# -gt 0 ] || set -- agent_host agent_guest agent_streams tar_entries dns
 failed=0
 for name in "$@"; do
 	mkdir -p "$out/corpus/$name" "$out/artifacts/$name"

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use domain::base::iana::{Class, OptRcode, Rcode};
+use domain::base::name::ToLabelIter as _;
 use domain::base::{Message, MessageBuilder, Name, ParsedName, Question, Serial, StaticCompressor, Ttl};
 use domain::rdata::{A, Ptr, Soa};
 
@@ -21,6 +22,7 @@ const SMALLEST_UDP: u16 = 512;
 const OUR_UDP: u16 = 1232;
 
 const ID_BYTES: usize = 2;
+const TYPE_AND_CLASS: usize = 4;
 
 /// A question that was read and found sound: one question, no compression in it, every record whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Query {
         }
         let message = Message::from_slice(packet).ok()?;
         let question = message.sole_question().ok()?;
-        if question.qname().is_compressed() || !is_whole(message) {
+        if !is_spelt_out(message, &question) || !is_whole(message) {
             return None;
         }
         let opt = message.opt();
@@ -190,6 +192,15 @@ pub(crate) fn refuse_header(message: &Message<[u8]>, rcode: Rcode) -> Vec<u8> {
     header.set_ra(true);
     header.set_rcode(rcode);
     builder.finish()
+}
+
+/// Whether the question's name is written there letter by letter. A pointer could only lead into the header, where the
+/// name would change with the id.
+fn is_spelt_out(message: &Message<[u8]>, question: &Question<ParsedName<&[u8]>>) -> bool {
+    let mut section = message.question();
+    let begin = section.pos();
+    let length = usize::from(question.qname().compose_len()) + TYPE_AND_CLASS;
+    section.next().is_some() && section.pos() == begin + length
 }
 
 /// Whether every record that the header counts is there and can be stepped over, and nothing follows.

@@ -96,6 +96,11 @@ fn what_is_not_whole_is_no_query() {
     let mut to_itself = good.clone();
     to_itself[12..14].copy_from_slice(&[0xc0, 12]);
     assert!(Query::read(&to_itself).is_none(), "a name that leads to itself");
+    let mut into_the_header = good[..14].to_vec();
+    into_the_header[11] = 0;
+    into_the_header[12..].copy_from_slice(&[0xc0, 0]);
+    into_the_header.extend_from_slice(&[0, 1, 0, 1]);
+    assert!(Query::read(&into_the_header).is_none(), "a name that is the id");
     let mut long = good;
     long.resize(LARGEST_QUERY + 1, 0);
     assert!(Query::read(&long).is_none());
