@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use dataplane_dns::Names;
 use dataplane_ext4::{EmptyDisk, format_empty};
 use dataplane_images::{Images, ImagesError};
 use dataplane_instances::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};
@@ -99,6 +100,20 @@ impl Links for NetworkLinks {
 
     async fn remove(&self, link: &Link) -> Result<(), LinkError> {
         self.0.remove(link).await.map_err(host_error)
+    }
+}
+
+/// The names that guests resolve: the ids of whoever holds an address.
+#[derive(Debug)]
+pub(crate) struct HeldNames(pub(crate) Arc<Network>);
+
+impl Names for HeldNames {
+    fn address_of(&self, host: &str) -> Option<Ipv4Addr> {
+        self.0.address_of(&host.parse().ok()?)
+    }
+
+    fn host_of(&self, address: Ipv4Addr) -> Option<String> {
+        self.0.holder_of(address).map(|id| id.to_string())
     }
 }
 

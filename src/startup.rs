@@ -3,11 +3,12 @@
 //! The order is the safety: nothing is touched before the lock is held, nothing is served before every record has been
 //! read and every living VMM adopted.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dataplane_dns::{DnsError, Responder};
 use dataplane_images::{ImageOptions, Images, ImagesError};
 use dataplane_instances::{BootFiles, Deps, GuestDns, HostLimits, Instances, OpenError};
 use dataplane_network::{Backend, Kernel, Network, NetworkConfig, NetworkError};
@@ -17,7 +18,7 @@ use dataplane_vmm::{Confiner, HostFacts, SelectError, UidPool, Vmm};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::adapters::{ImageDisks, NetworkLinks};
+use crate::adapters::{HeldNames, ImageDisks, NetworkLinks};
 use crate::boot::{self, BootError};
 use crate::memory::Tidying;
 use crate::server::{self, Server, ServerError};
@@ -60,6 +61,9 @@ pub enum StartError {
     /// Bridge or rules.
     #[error("bring up the network")]
     Network(#[from] NetworkError),
+    /// The name server.
+    #[error("start the name server")]
+    Dns(#[from] DnsError),
     /// Images.
     #[error("open the images")]
     Images(#[from] ImagesError),
@@ -174,7 +178,7 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
         vmm_binaries: backends.vmm_binaries,
         boot,
         limits: host_limits(),
-        dns: GuestDns { nameservers: vec![config.dns_server], domain: config.dns_domain.clone() },
+        dns: guest_dns(&config),
         reserved_bytes: config.reserved_bytes,
         log_limit: config.log_limit.bytes(),
         confiner: confiner.clone(),
@@ -183,12 +187,14 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     let opened = Instances::open(deps).await?;
     let instances = opened.instances().clone();
     sweep(&network, &instances).await;
+    let names = serve_names(&config, &network, backends.network.is_real())?;
     let in_use = |digest: &_| instances.user_of_image(digest).is_some();
     images.collect(in_use).await?;
     store.sync_top()?;
     let checks = Checks {
         vmms: backends.vmms,
         network,
+        names,
         store,
         reserved_bytes: config.reserved_bytes,
         confiner: confiner.clone(),
@@ -249,6 +255,37 @@ fn confine(config: &Config, store: &Store, node: &NodeRecord, vmms: &[Arc<dyn Vm
         }
     }
     confiner
+}
+
+/// Where a name server is asked.
+const DNS_PORT: u16 = 53;
+
+/// The gateway first, which knows the names of the domain; then who knows all others, for while the daemon restarts.
+/// A resolver on the host's loopback is asked by the daemon, and would be another one in a guest.
+fn guest_dns(config: &Config) -> GuestDns {
+    let upstream = Some(config.dns_server).filter(|server| !server.is_loopback());
+    let nameservers = [config.plan.gateway()].into_iter().chain(upstream).collect();
+    GuestDns { nameservers, domain: config.dns_domain.clone() }
+}
+
+/// Answers guests on the gateway address, once every record has been read: no name that exists is denied.
+fn serve_names(config: &Config, network: &Arc<Network>, is_real: bool) -> Result<Option<Arc<Responder>>, StartError> {
+    if !is_real {
+        return Ok(None);
+    }
+    let responder = Responder::start(
+        dataplane_dns::Config {
+            gateway: config.plan.gateway(),
+            port: DNS_PORT,
+            device: config.bridge.to_string(),
+            subnet: config.plan.subnet(),
+            domain: config.dns_domain.clone(),
+            upstream: SocketAddr::from((IpAddr::V4(config.dns_server), DNS_PORT)),
+            limits: dataplane_dns::Limits::default(),
+        },
+        Arc::new(HeldNames(Arc::clone(network))),
+    )?;
+    Ok(Some(Arc::new(responder)))
 }
 
 /// Removes TAPs of ours that no record names.

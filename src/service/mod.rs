@@ -13,6 +13,7 @@ mod system;
 
 use std::sync::Arc;
 
+use dataplane_dns::Responder;
 use dataplane_images::Images;
 use dataplane_instances::Instances;
 use dataplane_network::Network;
@@ -24,6 +25,8 @@ use dataplane_vmm::{Confiner, Vmm};
 pub(crate) struct Checks {
     pub(crate) vmms: Vec<Arc<dyn Vmm>>,
     pub(crate) network: Arc<Network>,
+    /// Absent where there is no network to answer on.
+    pub(crate) names: Option<Arc<Responder>>,
     pub(crate) store: Store,
     pub(crate) reserved_bytes: u64,
     pub(crate) confiner: Confiner,

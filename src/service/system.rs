@@ -1,5 +1,7 @@
 //! The daemon itself: health, readiness, and the spec.
 
+use std::net::SocketAddr;
+
 use dataplane_api::types::{Health, HealthStatus, Readiness, ReadinessCheck};
 use dataplane_api::{
     Cx, GetHealth, GetHealthReply, GetReadiness, GetReadinessReply, GetSpecJson, GetSpecJsonReply, GetSpecYaml,
@@ -66,6 +68,7 @@ impl Checks {
             detail: Some(found.detail),
             remedy: (!found.ok).then(|| found.remedy.to_owned()),
         }));
+        checks.extend(self.names.as_ref().map(|names| names_check(names.status())));
         checks
     }
 
@@ -115,6 +118,16 @@ fn logs(bound: Result<u64, &str>) -> ReadinessCheck {
     let result = result.map_err(|reason| format!("logs grow without bound, their heads cannot be freed: {reason}"));
     let remedy = "put DATA_DIR on a file system that can punch holes: ext4, XFS, btrfs, tmpfs";
     ReadinessCheck { required: false, ..check("logs", result, remedy) }
+}
+
+/// Guests without a name server of ours still have the upstream one: told, and no reason not to serve.
+fn names_check(status: Result<SocketAddr, String>) -> ReadinessCheck {
+    let result = status
+        .map(|address| format!("guests resolve names at {address}"))
+        .map_err(|reason| format!("guests cannot resolve names at the gateway: {reason}"));
+    let remedy = "see what listens on port 53 of the gateway address (ss -lnp 'sport = 53') and have it leave that \
+                  address out; the daemon takes the port within seconds";
+    ReadinessCheck { required: false, ..check("dns", result, remedy) }
 }
 
 fn check(name: &str, result: Result<String, String>, remedy: &str) -> ReadinessCheck {

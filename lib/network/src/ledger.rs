@@ -174,6 +174,16 @@ impl Ledger {
         }
     }
 
+    /// The address that an instance holds.
+    pub(crate) fn address_of(&self, id: &InstanceId) -> Option<Ipv4Addr> {
+        self.links.get(id).map(|link| link.ip)
+    }
+
+    /// Which instance holds an address.
+    pub(crate) fn holder_of(&self, address: Ipv4Addr) -> Option<&InstanceId> {
+        self.by_address.get(&address)
+    }
+
     /// Whether somebody holds the TAP of this name.
     pub(crate) fn holds_tap(&self, name: &str) -> bool {
         let address = name.strip_prefix("tap").and_then(|hex| u32::from_str_radix(hex, 16).ok()).map(Ipv4Addr::from);

@@ -160,6 +160,18 @@ impl Network {
         lock(&self.ledger).release(id);
     }
 
+    /// The address that an instance holds.
+    #[must_use]
+    pub fn address_of(&self, id: &InstanceId) -> Option<Ipv4Addr> {
+        lock(&self.ledger).address_of(id)
+    }
+
+    /// Which instance holds an address.
+    #[must_use]
+    pub fn holder_of(&self, address: Ipv4Addr) -> Option<InstanceId> {
+        lock(&self.ledger).holder_of(address).cloned()
+    }
+
     /// Makes or mends the TAP of an instance: persistent, owned by `owner_uid`, on the bridge, isolated, up.
     ///
     /// # Errors
