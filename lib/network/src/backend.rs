@@ -10,6 +10,7 @@ use dataplane_types::{Mac, TapName};
 use ipnet::Ipv4Net;
 
 use crate::config::InterfaceName;
+use crate::limit::ShapeSpec;
 
 /// Why the host refused.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,8 @@ pub enum LinkKind {
     Bridge,
     /// A TUN or TAP device.
     Tun,
+    /// An intermediate device, by which what arrives elsewhere can be held back.
+    Ifb,
     /// Anything else.
     Other,
 }
@@ -174,6 +177,10 @@ pub trait Backend: Send + Sync + Debug {
     async fn make_tap(&self, spec: &TapSpec) -> Result<bool, BackendError>;
     /// Makes or mends a TAP; one that cannot be mended (other owner, other queues) is made anew.
     async fn ensure_tap(&self, spec: &TapSpec) -> Result<(), BackendError>;
+    /// Makes or mends the limits of a TAP that is there, and the intermediate device for them.
+    async fn shape(&self, spec: &ShapeSpec) -> Result<(), BackendError>;
+    /// Takes the limits off a TAP, and leaves the intermediate device; none there is success.
+    async fn unshape(&self, tap: &TapName) -> Result<(), BackendError>;
     /// Removes an interface; gone already is success.
     async fn remove_link(&self, link: &HostLink) -> Result<(), BackendError>;
     /// Applies an nftables script as one transaction.

@@ -11,6 +11,7 @@
 mod bridge;
 mod inventory;
 mod nft;
+mod shape;
 mod sysctl;
 mod tap;
 
@@ -18,11 +19,13 @@ use std::io;
 use std::sync::mpsc;
 
 use async_trait::async_trait;
+use dataplane_types::TapName;
 use rtnetlink::Handle;
 use tokio::sync::oneshot;
 
 use crate::backend::{Addressing, Backend, BackendError, BridgeSpec, HostLink, Setting, TapSpec};
 use crate::config::InterfaceName;
+use crate::limit::ShapeSpec;
 
 /// The kernel's network of one namespace.
 #[derive(Debug)]
@@ -109,6 +112,16 @@ impl Backend for Kernel {
     async fn ensure_tap(&self, spec: &TapSpec) -> Result<(), BackendError> {
         let (netlink, spec) = (self.netlink.clone(), spec.clone());
         self.inside(async move { tap::ensure(&netlink, &spec).await }).await
+    }
+
+    async fn shape(&self, spec: &ShapeSpec) -> Result<(), BackendError> {
+        let (netlink, spec) = (self.netlink.clone(), spec.clone());
+        self.inside(async move { shape::apply(&netlink, &spec).await }).await
+    }
+
+    async fn unshape(&self, tap: &TapName) -> Result<(), BackendError> {
+        let (netlink, tap) = (self.netlink.clone(), tap.clone());
+        self.inside(async move { shape::lift(&netlink, &tap).await }).await
     }
 
     async fn remove_link(&self, link: &HostLink) -> Result<(), BackendError> {

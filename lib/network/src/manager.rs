@@ -14,6 +14,7 @@ use crate::backend::{Backend, BackendError, BridgeSpec, HostLink, LinkKind, Sett
 use crate::check::{self, Check};
 use crate::config::{InterfaceName, InterfaceNameError, NetworkConfig};
 use crate::ledger::{ClaimError, Ledger};
+use crate::limit::tap_of;
 use crate::mark::{self, BridgeMark};
 use crate::ruleset::{self, Uplink};
 
@@ -41,6 +42,14 @@ pub enum NetworkError {
     ForeignTap {
         /// The TAP.
         tap: TapName,
+        /// Its alias.
+        alias: String,
+    },
+    /// An interface of a name that we need exists and is somebody else's.
+    #[error("interface {name} exists and is not ours (alias {alias:?})")]
+    ForeignInterface {
+        /// The interface.
+        name: InterfaceName,
         /// Its alias.
         alias: String,
     },
@@ -75,8 +84,8 @@ pub struct StartReport {
 /// Handle to the network of this daemon; cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct Network {
-    config: NetworkConfig,
-    backend: Arc<dyn Backend>,
+    pub(crate) config: NetworkConfig,
+    pub(crate) backend: Arc<dyn Backend>,
     ledger: Mutex<Ledger>,
     started: Mutex<Option<StartReport>>,
 }
@@ -201,6 +210,12 @@ impl Network {
     /// # Errors
     /// What the host said.
     pub async fn remove(&self, link: &Link) -> Result<(), NetworkError> {
+        let removed = self.remove_tap(link).await;
+        // After it: whatever is led to the device has ended.
+        removed.and(self.remove_ifb(link).await)
+    }
+
+    async fn remove_tap(&self, link: &Link) -> Result<(), NetworkError> {
         match self.backend.link(link.tap.as_str()).await? {
             Some(found) if self.is_our_tap(&found) => Ok(self.backend.remove_link(&found).await?),
             Some(found) => {
@@ -218,7 +233,11 @@ impl Network {
     pub async fn sweep(&self, keep: &[TapName]) -> Result<Vec<String>, NetworkError> {
         // The ledger is asked after the interfaces were listed, and a claim comes before its TAP: no TAP of a claim made
         // meanwhile is taken for an orphan.
-        let is_kept = |name: &str| keep.iter().any(|tap| tap.as_str() == name) || lock(&self.ledger).holds_tap(name);
+        let is_kept = |name: &str| {
+            let tap = tap_of(name);
+            let name = tap.as_ref().map_or(name, TapName::as_str);
+            keep.iter().any(|tap| tap.as_str() == name) || lock(&self.ledger).holds_tap(name)
+        };
         self.remove_taps(|link| !is_kept(&link.name)).await
     }
 
@@ -261,7 +280,7 @@ impl Network {
     async fn remove_taps(&self, doomed: impl Fn(&HostLink) -> bool) -> Result<Vec<String>, NetworkError> {
         let (mut gone, mut left) = (Vec::new(), Vec::new());
         for link in self.backend.links().await? {
-            if !self.is_our_tap(&link) || !doomed(&link) {
+            if !(self.is_our_tap(&link) || self.is_our_ifb(&link)) || !doomed(&link) {
                 continue;
             }
             match self.backend.remove_link(&link).await {

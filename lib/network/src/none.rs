@@ -2,9 +2,11 @@
 //! Guests then have no link to the host; addresses are still handed out.
 
 use async_trait::async_trait;
+use dataplane_types::TapName;
 
 use crate::backend::{Addressing, Backend, BackendError, BridgeSpec, HostLink, Setting, TapSpec};
 use crate::config::InterfaceName;
+use crate::limit::ShapeSpec;
 
 /// A host without network: everything succeeds, nothing exists.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +39,14 @@ impl Backend for NoBackend {
     }
 
     async fn ensure_tap(&self, _spec: &TapSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn shape(&self, _spec: &ShapeSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn unshape(&self, _tap: &TapName) -> Result<(), BackendError> {
         Ok(())
     }
 

@@ -169,6 +169,8 @@ fn read_info(found: &mut Found, infos: &[LinkInfo]) {
                 LinkKind::Bridge
             } else if *kind == InfoKind::Tun {
                 LinkKind::Tun
+            } else if *kind == InfoKind::Ifb {
+                LinkKind::Ifb
             } else {
                 LinkKind::Other
             };

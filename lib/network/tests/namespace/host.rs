@@ -73,6 +73,12 @@ impl Host {
         self.ns.block_on(move || async move { network.ensure(&id, &link, uid).await })
     }
 
+    /// Limits a link, or lifts the limit.
+    pub(crate) fn limit(&self, name: &str, link: &Link, megabits: Option<u32>) -> Result<(), NetworkError> {
+        let (network, id, link) = (self.network.clone(), id(name), link.clone());
+        self.ns.block_on(move || async move { network.limit(&id, &link, megabits).await })
+    }
+
     pub(crate) fn remove(&self, link: &Link) -> Result<(), NetworkError> {
         let (network, link) = (self.network.clone(), link.clone());
         self.ns.block_on(move || async move { network.remove(&link).await })

@@ -9,6 +9,7 @@
 mod devices;
 mod frames;
 mod host;
+mod limits;
 mod ownership;
 mod script;
 mod traffic;
@@ -52,6 +53,12 @@ fn main() -> ExitCode {
             the_metadata_address_is_not_forwarded,
             loopback_is_out_of_reach,
             the_host_does_not_become_a_router;
+        limits:
+            a_limit_is_in_the_kernel_as_it_was_asked_for,
+            limits_go_with_their_tap,
+            a_device_that_is_not_ours_is_refused_and_untouched,
+            a_transfer_is_as_fast_as_the_limit_each_way,
+            a_limit_changes_under_a_transfer;
         script:
             the_script_does_what_the_daemon_does,
             the_script_hands_its_bridge_to_the_daemon;
