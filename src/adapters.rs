@@ -98,6 +98,10 @@ impl Links for NetworkLinks {
         self.0.ensure(id, link, owner).await.map_err(host_error)
     }
 
+    async fn limit(&self, id: &InstanceId, link: &Link, megabits: Option<u32>) -> Result<(), LinkError> {
+        self.0.limit(id, link, megabits).await.map_err(host_error)
+    }
+
     async fn remove(&self, link: &Link) -> Result<(), LinkError> {
         self.0.remove(link).await.map_err(host_error)
     }

@@ -59,8 +59,9 @@ impl InstancesApi for Dataplane {
     }
 
     async fn patch_instance(&self, cx: Cx, request: PatchInstance) -> Result<PatchInstanceReply, Problem> {
-        let types::PatchInstanceRequest { name, labels, memory_mb, vcpus } = request.body;
-        let patch = Patch { name, labels, memory: memory_mb.map(Mib), vcpus };
+        let types::PatchInstanceRequest { name, labels, memory_mb, vcpus, network } = request.body;
+        let bandwidth_mbps = network.and_then(|network| network.bandwidth_mbps);
+        let patch = Patch { name, labels, memory: memory_mb.map(Mib), vcpus, bandwidth_mbps };
         let work = self.instances.patch(&request.instance_id, patch, request.if_match.map(precondition));
         let view = cx.timed("patch", work).await.map_err(|error| problems::of_action(&error))?;
         Ok(PatchInstanceReply::Ok { etag: etag(&view), body: self.to_wire(&view) })
@@ -149,7 +150,7 @@ fn etag(view: &View) -> ETag {
 }
 
 fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Problem> {
-    let network = body.network.unwrap_or(NetworkConfig { enabled: true, ip: None, mac: None });
+    let network = body.network.unwrap_or(NetworkConfig { enabled: true, ip: None, mac: None, bandwidth_mbps: None });
     Ok(CreateRequest {
         id: body.id,
         name: body.name,
@@ -165,7 +166,12 @@ fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Proble
         user: body.user,
         working_dir: body.working_dir,
         hostname: body.hostname,
-        network: NetworkRequest { enabled: network.enabled, ip: network.ip, mac: network.mac },
+        network: NetworkRequest {
+            enabled: network.enabled,
+            ip: network.ip,
+            mac: network.mac,
+            bandwidth_mbps: network.bandwidth_mbps,
+        },
         labels: body.labels,
         hypervisor: body.hypervisor.map(|hypervisor| match hypervisor {
             types::Hypervisor::CloudHypervisor => Hypervisor::CloudHypervisor,
@@ -216,6 +222,7 @@ impl Dataplane {
                 enabled: link.is_some(),
                 ip: link.map(|link| link.ip),
                 mac: link.map(|link| link.mac),
+                bandwidth_mbps: spec.bandwidth_mbps,
             },
             labels: record.labels.clone(),
             hypervisor: match spec.hypervisor {

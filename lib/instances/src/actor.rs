@@ -136,6 +136,8 @@ pub(crate) struct Actor {
     pub(crate) record: Record,
     pub(crate) vmm: Option<LiveVmm>,
     pub(crate) link: SeenLink,
+    /// The record's limit may be another than the link's.
+    pub(crate) limit_is_due: bool,
     pub(crate) snapshot: bool,
     pub(crate) leavings: Leavings,
     pub(crate) progress: Progress,
@@ -214,6 +216,7 @@ impl Actor {
         let mut spawned = false;
         for _ in 0..MAX_STEPS {
             self.admit_mail();
+            self.renew_limit().await;
             self.publish();
             let (seen, silence) = self.observe().await;
             // One that was just started and fails would be started again and again.

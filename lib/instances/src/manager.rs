@@ -274,6 +274,7 @@ impl Instances {
             record: draft.record,
             vmm: None,
             link: draft.link,
+            limit_is_due: false,
             snapshot: false,
             leavings: Leavings::None,
             progress: Progress::default(),

@@ -1,6 +1,7 @@
 //! The steps of the plan, one file per operation. Each may be run twice.
 
 mod delete;
+mod limit;
 mod pause;
 mod prepare;
 mod resize;
@@ -8,4 +9,4 @@ mod restore;
 mod standby;
 mod start;
 
-pub(crate) use prepare::{Draft, prepare};
+pub(crate) use prepare::{Draft, prepare, raise};

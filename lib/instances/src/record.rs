@@ -105,6 +105,9 @@ pub struct Spec {
     pub hostname: String,
     /// The network link, held as long as this record exists.
     pub link: Option<Link>,
+    /// The most that it sends, and the most that it receives, in megabits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbps: Option<u32>,
 }
 
 /// Content-addressed things that are kept while an instance names them.

@@ -88,6 +88,9 @@ pub struct NetworkRequest {
     pub ip: Option<Ipv4Addr>,
     /// A certain MAC.
     pub mac: Option<Mac>,
+    /// The most that it sends, and the most that it receives, in megabits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbps: Option<u32>,
 }
 
 /// The program that an instance runs: what the image says, with the client's changes.
@@ -139,8 +142,9 @@ impl CreateRequest {
         if max_vcpus < self.vcpus {
             return contradicts("max_vcpus", format!("must be at least vcpus, which is {}", self.vcpus));
         }
-        if !self.network.enabled && (self.network.ip.is_some() || self.network.mac.is_some()) {
-            return contradicts("network", "has an address and is not enabled".to_owned());
+        let NetworkRequest { enabled, ip, mac, bandwidth_mbps } = &self.network;
+        if !enabled && (ip.is_some() || mac.is_some() || bandwidth_mbps.is_some()) {
+            return contradicts("network", "has an address or a limit and is not enabled".to_owned());
         }
         if max_vcpus > limits.vcpus {
             let field = if self.vcpus > limits.vcpus { "vcpus" } else { "max_vcpus" };
@@ -173,7 +177,7 @@ pub(crate) mod tests {
             user: None,
             working_dir: None,
             hostname: None,
-            network: NetworkRequest { enabled: true, ip: None, mac: None },
+            network: NetworkRequest { enabled: true, ip: None, mac: None, bandwidth_mbps: None },
             labels: Labels::new(),
             hypervisor: None,
             standby: StandbyClass::Sparse,
@@ -228,7 +232,8 @@ pub(crate) mod tests {
         assert_eq!(field(|wanted| wanted.max_vcpus = Some(0)), "max_vcpus");
         assert_eq!(
             field(|wanted| {
-                wanted.network = NetworkRequest { enabled: false, ip: Some(Ipv4Addr::LOCALHOST), mac: None };
+                wanted.network =
+                    NetworkRequest { enabled: false, ip: Some(Ipv4Addr::LOCALHOST), mac: None, bandwidth_mbps: None };
             }),
             "network"
         );

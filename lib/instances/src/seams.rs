@@ -122,6 +122,13 @@ pub trait Links: Send + Sync {
     /// [`LinkError::Host`].
     async fn ensure(&self, id: &InstanceId, link: &Link, owner: u32) -> Result<(), LinkError>;
 
+    /// Limits what passes over it each way to so many megabits per second, or no longer. It has to exist in the kernel;
+    /// limited so already is a success.
+    ///
+    /// # Errors
+    /// [`LinkError::Host`].
+    async fn limit(&self, id: &InstanceId, link: &Link, megabits: Option<u32>) -> Result<(), LinkError>;
+
     /// Takes it out of the kernel; gone already is a success.
     ///
     /// # Errors

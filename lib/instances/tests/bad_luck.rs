@@ -202,6 +202,9 @@ impl Links for NoLinks {
     async fn ensure(&self, _: &InstanceId, _: &Link, _: u32) -> Result<(), LinkError> {
         Ok(())
     }
+    async fn limit(&self, _: &InstanceId, _: &Link, _: Option<u32>) -> Result<(), LinkError> {
+        Ok(())
+    }
     async fn remove(&self, _: &Link) -> Result<(), LinkError> {
         Ok(())
     }
@@ -246,7 +249,7 @@ impl Host {
     }
 
     async fn create(&self) -> Result<(), Arc<CreateError>> {
-        let network = NetworkRequest { enabled: false, ip: None, mac: None };
+        let network = NetworkRequest { enabled: false, ip: None, mac: None, bandwidth_mbps: None };
         let request = CreateRequest {
             id: Some("one".parse().unwrap()),
             name: None,

@@ -394,6 +394,28 @@ pub(super) static NETWORK_CONFIG: Rule = Rule::Object(
             required: false,
             rule: &Rule::Named(&MAC),
         },
+        Field {
+            name: "bandwidth_mbps",
+            required: false,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 100000i64,
+            },
+        },
+    ],
+);
+pub(super) static NETWORK_PATCH: Rule = Rule::Object(
+    &[
+        Field {
+            name: "bandwidth_mbps",
+            required: false,
+            rule: &Rule::Nullable(
+                &Rule::Integer {
+                    min: 1i64,
+                    max: 100000i64,
+                },
+            ),
+        },
     ],
 );
 pub(super) static PATCH_INSTANCE_REQUEST: Rule = Rule::Object(
@@ -443,6 +465,11 @@ pub(super) static PATCH_INSTANCE_REQUEST: Rule = Rule::Object(
                 min: 1i64,
                 max: 254i64,
             },
+        },
+        Field {
+            name: "network",
+            required: false,
+            rule: &Rule::Named(&NETWORK_PATCH),
         },
     ],
 );

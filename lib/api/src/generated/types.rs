@@ -1016,15 +1016,30 @@ pub struct NetworkConfig {
     pub ip: ::std::option::Option<::std::net::Ipv4Addr>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub mac: ::std::option::Option<dataplane_types::Mac>,
+    /**The most that the guest sends, and the most that it receives, each in millions of bits per second, counted
+in whole Ethernet frames. Absent means no limit.
+*/
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub bandwidth_mbps: ::std::option::Option<u32>,
 }
 impl ::std::default::Default for NetworkConfig {
     fn default() -> Self {
         Self {
+            bandwidth_mbps: Default::default(),
             enabled: defaults::default_bool::<true>(),
             ip: Default::default(),
             mac: Default::default(),
         }
     }
+}
+///What is to change of the network; an absent field stays as it is.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkPatch {
+    ///The limit from now on, also of an instance that runs; `null` takes it away.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    #[serde(default, deserialize_with = "crate::json::present")]
+    pub bandwidth_mbps: ::std::option::Option<::std::option::Option<u32>>,
 }
 ///As the guest sees it.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1147,6 +1162,8 @@ pub struct PatchInstanceRequest {
     pub memory_mb: ::std::option::Option<u64>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub vcpus: ::std::option::Option<u32>,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub network: ::std::option::Option<NetworkPatch>,
 }
 ///RFC 9457, with members of our own.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]

@@ -42,6 +42,8 @@ pub struct Patch {
     pub memory: Option<Mib>,
     /// The virtual CPUs.
     pub vcpus: Option<u32>,
+    /// The limit of the network link, in megabits per second; `Some(None)` takes it away.
+    pub bandwidth_mbps: Option<Option<u32>>,
 }
 
 /// A delete, with whom to tell.
@@ -146,6 +148,8 @@ impl Actor {
         let id = self.record.id.clone();
         let failed = |error: StepError| ActionError::Failed(id.clone(), chain(&error));
         let target = self.check_sizes(patch)?;
+        let bandwidth_mbps = self.check_limit(patch)?;
+        let limit_changes = bandwidth_mbps != self.record.spec.bandwidth_mbps;
         let mut labels = self.record.labels.clone();
         for (name, value) in &patch.labels {
             match value {
@@ -161,12 +165,14 @@ impl Actor {
         let change = move |record: &mut Record| {
             record.name = name;
             record.labels = labels;
+            record.spec.bandwidth_mbps = bandwidth_mbps;
             if let Some(op) = record.op.as_mut().filter(|op| op.kind == OpKind::Resize) {
                 op.target = target.or(op.target);
             }
         };
         if target.is_some() {
             self.begin_with(OpKind::Resize, change).map_err(failed)?;
+            self.limit_is_due |= limit_changes;
             return Ok(true);
         }
         let mut changed = self.record.clone();
@@ -174,7 +180,9 @@ impl Actor {
         if changed != self.record {
             self.update(|record| *record = changed).map_err(failed)?;
         }
-        Ok(false)
+        self.limit_is_due |= limit_changes;
+        // Answered when the link is as the record says; beside an operation at once, lest its end be waited for.
+        Ok(limit_changes && self.record.op.is_none())
     }
 
     /// Ends the wait of all who joined the operation that is over.

@@ -73,11 +73,16 @@ async fn take_back(deps: &Deps, record: &Record, draft: &InstancePaths) {
     }
 }
 
+/// Makes the link exist, limited as the record says before anything can pass over it.
+pub(crate) async fn raise(deps: &Deps, record: &Record, link: &Link) -> Result<(), LinkError> {
+    deps.links.ensure(&record.id, link, deps.confiner.owner(record.uid)).await?;
+    deps.links.limit(&record.id, link, record.spec.bandwidth_mbps).await
+}
+
 /// Whether the link is there. Why not is said when it is tried again, by the instance itself.
 async fn ensure(deps: &Deps, record: &Record) -> bool {
-    let owner = deps.confiner.owner(record.uid);
     match &record.spec.link {
-        Some(link) => deps.links.ensure(&record.id, link, owner).await.is_ok(),
+        Some(link) => raise(deps, record, link).await.is_ok(),
         None => false,
     }
 }
@@ -109,6 +114,7 @@ fn resolve(
         stop_signal: program.stop_signal,
         hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
         link,
+        bandwidth_mbps: request.network.bandwidth_mbps,
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::task::block_in_place;
 
 use crate::actor::{Actor, LiveVmm, StepError, chain};
 use crate::logs::journal::{Kind, Note};
+use crate::ops::raise;
 use crate::plan::SeenLink;
 use crate::record::{OpKind, VmmRecord};
 use crate::{Deps, Record, orphans};
@@ -85,8 +86,7 @@ const ADOPTION_PATIENCE: Duration = Duration::from_secs(2);
 impl Actor {
     pub(crate) async fn ensure_link(&mut self) -> Result<(), StepError> {
         if let Some(link) = &self.record.spec.link {
-            let owner = self.deps.confiner.owner(self.record.uid);
-            self.deps.links.ensure(&self.record.id, link, owner).await?;
+            raise(&self.deps, &self.record, link).await?;
         }
         self.link = SeenLink::Up;
         Ok(())
@@ -250,6 +250,8 @@ impl Actor {
             live.clock.doubt();
             self.vmm = Some(live);
             self.link = SeenLink::Up;
+            // A crash may have come between the record and the link.
+            self.limit_is_due = true;
             tracing::info!(instance.id = %self.record.id, vmm.pid = process.pid, "adopted a living VMM");
             self.journal.tell(&Note::new(Kind::VmmAdopted, "the VMM lives and was taken up").with_pid(process.pid));
             return Ok(());

@@ -74,7 +74,7 @@ fn request(class: StandbyClass) -> CreateRequest {
         user: None,
         working_dir: None,
         hostname: None,
-        network: NetworkRequest { enabled: true, ip: None, mac: None },
+        network: NetworkRequest { enabled: true, ip: None, mac: None, bandwidth_mbps: None },
         labels: Labels::new(),
         hypervisor: None,
         standby: class,

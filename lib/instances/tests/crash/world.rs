@@ -286,6 +286,9 @@ impl Links for World {
         host.taps.push(link.tap.clone());
         Ok(())
     }
+    async fn limit(&self, _: &InstanceId, _: &Link, _: Option<u32>) -> Result<(), LinkError> {
+        Ok(())
+    }
     async fn remove(&self, link: &Link) -> Result<(), LinkError> {
         self.step("remove the TAP").await;
         self.host().taps.retain(|tap| *tap != link.tap);
