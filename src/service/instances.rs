@@ -245,7 +245,7 @@ impl Dataplane {
             ready: view.ready,
             private_ip: link.map(|link| link.ip),
             mac: link.map(|link| link.mac),
-            fqdn: Some(self.instances.dns().fqdn(&record.id)),
+            fqdn: link.map(|_| self.instances.dns().fqdn(&record.id)),
             exit_code: record.exit_code,
             has_snapshot: view.has_snapshot,
             created_at: record.created_at,

@@ -10,6 +10,8 @@ mod guest;
 mod harness;
 mod large;
 mod lifecycle;
+mod limits;
 mod logs;
+mod names;
 mod network;
 mod standby;

@@ -21,7 +21,7 @@ async fn guests_reach_the_gateway_and_are_reached_but_not_each_other() {
          cat /etc/resolv.conf; sleep 1000"
     );
     host.script("client", &image, &script).await.unwrap();
-    for line in ["gateway answers", "neighbour is silent", "nameserver 1.1.1.1"] {
+    for line in ["gateway answers", "neighbour is silent", "nameserver 192.168.100.1", "nameserver 1.1.1.1"] {
         host.line("client", line).await.unwrap();
     }
     host.until("server", "ready", |instance| instance["ready"] == true).await.unwrap();

@@ -682,6 +682,7 @@ pub struct Instance {
     pub private_ip: ::std::option::Option<::std::net::Ipv4Addr>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub mac: ::std::option::Option<dataplane_types::Mac>,
+    ///Its name, which guests of this host resolve to `private_ip`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub fqdn: ::std::option::Option<::std::string::String>,
     ///What the program ended with; 128 and the signal's number when a signal ended it.

@@ -74,7 +74,7 @@ fn request(class: StandbyClass) -> CreateRequest {
         user: None,
         working_dir: None,
         hostname: None,
-        network: NetworkRequest { enabled: true, ip: None, mac: None, bandwidth_mbps: None },
+        network: NetworkRequest { enabled: true, ip: None, mac: None, bandwidth_mbps: Some(10) },
         labels: Labels::new(),
         hypervisor: None,
         standby: class,
@@ -160,7 +160,7 @@ fn record(layout: &Layout) -> serde_json::Value {
 
 async fn act(instances: &Instances, kind: OpKind, class: StandbyClass) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let patch = Patch { memory: Some(Mib(2)), ..Patch::default() };
+    let patch = Patch { memory: Some(Mib(2)), bandwidth_mbps: Some(Some(20)), ..Patch::default() };
     let action = Action { kind, grace: Duration::ZERO, discard_snapshot: true, precondition: None };
     match kind {
         OpKind::Create => instances.create(request(class)).await.map(drop).map_err(|error| text(&error)),
@@ -222,6 +222,7 @@ fn second_life(bench: &Bench, case: Case, answered: bool) {
         act(&instances, kind, case.class).await.unwrap();
         assert_eq!(instances.get(&id()).unwrap().state, InstanceState::Running);
         assert_eq!(bench.world.processes(), 1);
+        check_limit(bench, &instances);
         instances.delete(&id(), Duration::ZERO, None).await.unwrap();
     });
     runtime.shutdown_timeout(LIMIT);
@@ -253,6 +254,17 @@ fn check_state(bench: &Bench, view: &View) {
     let until = std::time::Instant::now() + LIMIT;
     while leavings() {
         assert!(std::time::Instant::now() < until, "a snapshot is left over");
+        std::thread::yield_now();
+    }
+}
+
+/// The link is limited as the record says: of a VM that was taken up, once the daemon has looked after it.
+fn check_limit(bench: &Bench, instances: &Instances) {
+    let wanted = instances.get(&id()).unwrap().record.spec.bandwidth_mbps;
+    assert!(wanted.is_some());
+    let until = std::time::Instant::now() + LIMIT;
+    while bench.world.limits() != [wanted] {
+        assert!(std::time::Instant::now() < until, "{:?} instead of {wanted:?}", bench.world.limits());
         std::thread::yield_now();
     }
 }

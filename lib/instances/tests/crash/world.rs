@@ -32,7 +32,8 @@ struct Process {
 struct Host {
     processes: BTreeMap<u32, Process>,
     last_pid: u32,
-    taps: Vec<TapName>,
+    /// With the limit of each.
+    taps: Vec<(TapName, Option<u32>)>,
     broken: Vec<String>,
 }
 
@@ -71,11 +72,16 @@ impl World {
 
     /// Removes the TAPs that no record names, as every start of the daemon does.
     pub(crate) fn sweep_taps(&self, named: Option<&str>) {
-        self.host().taps.retain(|tap| Some(tap.as_str()) == named);
+        self.host().taps.retain(|(tap, _)| Some(tap.as_str()) == named);
     }
 
     pub(crate) fn processes(&self) -> usize {
         self.host().processes.len()
+    }
+
+    /// The limits of its TAPs.
+    pub(crate) fn limits(&self) -> Vec<Option<u32>> {
+        self.host().taps.iter().map(|(_, limit)| *limit).collect()
     }
 
     pub(crate) fn taps(&self) -> usize {
@@ -282,16 +288,20 @@ impl Links for World {
     async fn ensure(&self, _: &InstanceId, link: &Link, _: u32) -> Result<(), LinkError> {
         self.step("make the TAP").await;
         let mut host = self.host();
-        host.taps.retain(|tap| *tap != link.tap);
-        host.taps.push(link.tap.clone());
+        if !host.taps.iter().any(|(tap, _)| *tap == link.tap) {
+            host.taps.push((link.tap.clone(), None));
+        }
         Ok(())
     }
-    async fn limit(&self, _: &InstanceId, _: &Link, _: Option<u32>) -> Result<(), LinkError> {
-        Ok(())
+    async fn limit(&self, _: &InstanceId, link: &Link, megabits: Option<u32>) -> Result<(), LinkError> {
+        self.step("limit the TAP").await;
+        let mut host = self.host();
+        let found = host.taps.iter_mut().find(|(tap, _)| *tap == link.tap);
+        found.map(|(_, limit)| *limit = megabits).ok_or_else(|| LinkError::Host("no such TAP".into()))
     }
     async fn remove(&self, link: &Link) -> Result<(), LinkError> {
         self.step("remove the TAP").await;
-        self.host().taps.retain(|tap| *tap != link.tap);
+        self.host().taps.retain(|(tap, _)| *tap != link.tap);
         Ok(())
     }
 }
