@@ -48,6 +48,43 @@ async fn names_and_labels_merge_and_a_repeated_create_is_none_the_wiser() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_the_network_is_given_changed_and_taken_away() {
+    let mut node = Node::start().await;
+    node.import().await;
+    let mut wish = Node::wish("one", &["stay"]);
+    wish["network"] = json!({ "bandwidth_mbps": 50 });
+    let made = node.client.post_json("/instances", &wish).await.unwrap();
+    assert_eq!((made.status, &made.json()["network"]["bandwidth_mbps"]), (201, &json!(50)));
+    for (patch, limit) in [
+        (json!({ "network": {} }), json!(50)),
+        (json!({ "network": { "bandwidth_mbps": 100_000 } }), json!(100_000)),
+        (json!({ "network": { "bandwidth_mbps": null } }), Value::Null),
+        (json!({ "network": { "bandwidth_mbps": 7 }, "name": "x" }), json!(7)),
+    ] {
+        let answer = node.client.patch("/instances/one", &patch).await.unwrap();
+        assert_eq!((answer.status, &answer.json()["network"]["bandwidth_mbps"]), (200, &limit), "{patch}");
+    }
+    assert_eq!(node.client.post_json("/instances", &wish).await.unwrap().status, 200, "what was asked for is the same");
+    node.stop().await;
+    node.launch().await;
+    assert_eq!(node.get("one").await["network"]["bandwidth_mbps"], 7);
+    for wrong in [json!(0), json!(100_001), json!("7"), json!(1.5)] {
+        let patch = json!({ "network": { "bandwidth_mbps": wrong } });
+        let answer = node.client.patch("/instances/one", &patch).await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_field"), "{patch}");
+    }
+    let mut alone = Node::wish("alone", &["stay"]);
+    alone["network"] = json!({ "enabled": false, "bandwidth_mbps": 1 });
+    let answer = node.client.post_json("/instances", &alone).await.unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_field"));
+    alone["network"] = json!({ "enabled": false });
+    let made = node.client.post_json("/instances", &alone).await.unwrap();
+    assert_eq!((made.status, &made.json()["fqdn"]), (201, &Value::Null), "what has no address has no name");
+    let limited = node.client.patch("/instances/alone", &json!({ "network": { "bandwidth_mbps": 1 } })).await.unwrap();
+    assert_eq!(limited.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_patch_is_done_whole_or_not_at_all() {
     let node = Node::start().await;
     node.import().await;
