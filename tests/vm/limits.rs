@@ -76,7 +76,7 @@ async fn patch(host: &Host, limit: serde_json::Value) -> serde_json::Value {
 fn holds(host: &Host, address: &str, megabits: f64, when: &str) {
     let address = address.to_owned();
     let rates = host.daemon.space().run(move || [received(&address), sent(&address)]);
-    println!("{when}: {:.2} Mbit/s from the guest, {:.2} to it, of {megabits}", rates[0], rates[1]);
+    eprintln!("{when}: {:.2} Mbit/s from the guest, {:.2} to it, of {megabits}", rates[0], rates[1]);
     for rate in rates {
         assert!((0.9 * megabits..=1.1 * megabits).contains(&rate), "{when}: {rate} of {megabits}");
     }
