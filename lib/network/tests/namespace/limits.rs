@@ -114,7 +114,7 @@ pub(crate) fn a_transfer_is_as_fast_as_the_limit_each_way() {
         for (way, free) in [Way::Out, Way::In].into_iter().zip(free) {
             let nominal = f64::from(megabits);
             let rate = guest.start(&world, way).rate();
-            println!("{megabits} Mbit/s {way:?}: {rate:.1} of frames, {free:.0} without a limit");
+            eprintln!("{megabits} Mbit/s {way:?}: {rate:.1} of frames, {free:.0} without a limit");
             assert!(rate <= 1.1 * nominal, "{way:?}: {rate} of {nominal}");
             // Beyond what the machine carries no limit shows.
             assert!(rate >= (0.9 * nominal).min(0.6 * free), "{way:?}: {rate} of {nominal}, {free} without");
