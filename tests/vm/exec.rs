@@ -270,9 +270,12 @@ async fn a_terminal_has_a_size_and_takes_signals_and_a_client_that_leaves_ends_i
     let ended = host.client.get(&path(pid)).await.unwrap().json();
     assert_eq!((&ended["running"], &ended["signal"]), (&json!(false), &json!(9)), "{ended}");
     // All that it has started, in sessions of their own as well, and of the other form of exec too.
-    let body = json!({ "command": ["sh", "-c", "sleep 7777 & /bin/busybox setsid sh -c 'sleep 7777 & sleep 7777' & sleep 7777"] });
-    let left = tokio::time::timeout(Duration::from_secs(2), host.client.post_json("/instances/exec/exec", &body));
-    assert!(left.await.is_err());
+    let apart = "sleep 7777 & /bin/busybox setsid sh -c 'sleep 7777 & echo > /tmp/apart; sleep 7777' & sleep 7777";
+    let client = host.daemon.client();
+    let body = json!({ "command": ["sh", "-c", apart] });
+    let left = tokio::spawn(async move { client.post_json("/instances/exec/exec", &body).await.map(drop) });
+    shell(&host, "until [ -e /tmp/apart ]; do sleep 0.1; done").await;
+    left.abort();
     let looks = "for i in 1 2 3 4 5 6 7 8 9 10; do ls -d /proc/[0-9]* | while read p; do cat $p/cmdline; echo; done 2>/dev/null \
         | /bin/busybox grep -c '77[7]7' || exit 0; sleep 1; done";
     let looked = shell(&host, looks).await;
