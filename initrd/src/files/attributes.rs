@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use dataplane_tar::Entry;
-use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
 use nix::sys::time::TimeSpec;
@@ -14,6 +13,8 @@ use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
 
 /// The longest list of names, and the longest value, that Linux has.
 const MOST: usize = 64 << 10;
+/// What a list of names mostly fits.
+const FEW: usize = 256;
 /// What all attributes of a node may take.
 const MOST_IN_ALL: usize = 512 << 10;
 
@@ -30,12 +31,18 @@ fn path_of(node: &impl AsFd) -> String {
 /// All extended attributes of a node. A file system that has none is no failure.
 pub(super) fn read(node: &impl AsFd) -> io::Result<Attributes> {
     let path = path_of(node);
-    let mut names = vec![0; MOST];
-    let length = match listxattr(path.as_str(), &mut names) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(Vec::new()),
+    // Most nodes have none.
+    let mut names = vec![0; FEW];
+    let mut listed = listxattr(path.as_str(), &mut names);
+    if listed == Err(rustix::io::Errno::RANGE) {
+        names.resize(MOST, 0);
+        listed = listxattr(path.as_str(), &mut names);
+    }
+    let length = match listed {
+        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(Vec::new()),
         length => length?,
     };
-    let mut value = if length > 0 { vec![0; MOST] } else { Vec::new() };
+    let mut value = vec![0; MOST];
     let (mut all, mut total) = (Vec::new(), 0);
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let count = match getxattr(path.as_str(), name, &mut value) {
@@ -84,9 +91,5 @@ pub(super) fn apply(node: &impl AsFd, entry: &Entry) -> io::Result<()> {
 /// Sets the time of a node's content.
 pub(super) fn date(node: &impl AsFd, (seconds, nanos): (i64, u32)) -> io::Result<()> {
     let time = TimeSpec::new(seconds, nanos.into());
-    match utimensat(AT_FDCWD, path_of(node).as_str(), &time, &time, UtimensatFlags::FollowSymlink) {
-        // No file system reaches that far; it keeps the time of its making.
-        Err(Errno::EINVAL | Errno::EOVERFLOW) => Ok(()),
-        done => Ok(done?),
-    }
+    Ok(utimensat(AT_FDCWD, path_of(node).as_str(), &time, &time, UtimensatFlags::FollowSymlink)?)
 }

@@ -48,6 +48,8 @@ fn lay_out(at: &Path) {
     set(&tree.join("full"), "user.empty", b"");
     set(&tree.join("few"), "user.a=%25b", BINARY);
     set(&tree, "user.of.a.directory", b"d");
+    // More names than are looked for at first.
+    (0..9).for_each(|number| set(&tree.join("few"), &format!("user.{}{number}", "n".repeat(50)), b"v"));
     set(&tree.join("link"), "trusted.of.a.link", b"l");
     set(&tree.join("fifo"), "trusted.of.a.pipe", b"p");
     fs::set_permissions(tree.join("full"), fs::Permissions::from_mode(0o4750)).unwrap();
@@ -63,7 +65,8 @@ fn told(path: &Path) -> String {
     let size = Some(metadata.size()).filter(|_| metadata.is_file());
     let names = ["security.capability", "user.empty", "user.a=%25b", "user.of.a.directory", "trusted.of.a.link"];
     let attributes = names.map(|name| attribute(path, name));
-    format!("{owner:?} {time:?} {size:?} {attributes:?} {:?}", attribute(path, "trusted.of.a.pipe"))
+    let last = attribute(path, &format!("user.{}8", "n".repeat(50)));
+    format!("{owner:?} {time:?} {size:?} {attributes:?} {:?} {last:?}", attribute(path, "trusted.of.a.pipe"))
 }
 
 fn names(tree: &Path) -> Vec<std::path::PathBuf> {
