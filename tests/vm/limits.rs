@@ -72,14 +72,20 @@ async fn patch(host: &Host, limit: serde_json::Value) -> serde_json::Value {
     answer.json()["network"]["bandwidth_mbps"].clone()
 }
 
-/// That both ways are as fast as the limit, within a tenth.
+/// That both ways are as fast as the limit, within a tenth. A machine that is busy elsewhere delays what it then catches
+/// up with, so one time of three both have to be.
 fn holds(host: &Host, address: &str, megabits: f64, when: &str) {
-    let address = address.to_owned();
-    let rates = host.daemon.space().run(move || [received(&address), sent(&address)]);
-    eprintln!("{when}: {:.2} Mbit/s from the guest, {:.2} to it, of {megabits}", rates[0], rates[1]);
-    for rate in rates {
-        assert!((0.9 * megabits..=1.1 * megabits).contains(&rate), "{when}: {rate} of {megabits}");
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let address = address.to_owned();
+        let rates = host.daemon.space().run(move || [received(&address), sent(&address)]);
+        eprintln!("{when}: {:.2} Mbit/s from the guest, {:.2} to it, of {megabits}", rates[0], rates[1]);
+        if rates.iter().all(|rate| (0.9 * megabits..=1.1 * megabits).contains(rate)) {
+            return;
+        }
+        seen.push(rates);
     }
+    panic!("{when}: {seen:?} instead of {megabits}");
 }
 
 /// Megabits per second of frames that the guest sends.

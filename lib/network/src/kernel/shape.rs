@@ -2,6 +2,9 @@
 //! that leads all that the guest sends through the latter. Only what a Linux 6.1 cloud kernel has, and no more of it than
 //! one filter of the oldest kind (`u32`), which matches everything.
 //!
+//! What comes back from the device passes neither filters nor netfilter's `netdev` hooks of the TAP a second time, and
+//! everything else as if it came from there: our rules may be of the families `bridge` and `inet`, never `netdev`.
+//!
 //! The device comes first and goes last: where there is none, nothing of ours is at the TAP either.
 
 use futures_util::StreamExt as _;

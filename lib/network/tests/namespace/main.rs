@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             a_limit_is_in_the_kernel_as_it_was_asked_for,
             limits_go_with_their_tap,
             a_device_that_is_not_ours_is_refused_and_untouched,
+            what_a_limited_guest_sends_meets_every_rule,
             a_transfer_is_as_fast_as_the_limit_each_way,
             a_limit_changes_under_a_transfer;
         script:
