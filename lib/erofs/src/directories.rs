@@ -31,8 +31,7 @@ pub(crate) fn finish(writer: ImageWriter) -> Result<(File, Summary), ErofsError>
     let root = finish.write(extent)?;
     let inodes = nodes + u64::from(directories);
     let blocks = finish.output.next();
-    let superblock =
-        Superblock { uuid, epoch, inodes, blocks, shared_at: xattrs.base(), chunked: writer.chunked };
+    let superblock = Superblock { uuid, epoch, inodes, blocks, shared_at: xattrs.base(), chunked: writer.chunked };
     finish.output.write(&superblock.first_block(&root), 0)?;
     let summary = Summary {
         bytes: blocks * BLOCK as u64,

@@ -115,17 +115,16 @@ fn cap(shared: &mut [bool]) {
 
 /// Shares more than is worth it, the largest first, where the room does not suffice.
 fn share_until_it_fits(entries: &[Vec<u8>], shared: &mut [bool], room: usize) {
-    let mut count = shared.iter().filter(|shared| **shared).count();
+    let count = shared.iter().filter(|shared| **shared).count();
     let beside = entries.iter().zip(&*shared).filter(|(_, shared)| !**shared);
     let mut size = HEAD + 4 * count + beside.map(|(entry, _)| entry.len()).sum::<usize>();
     let mut by_size: Vec<usize> = (0..entries.len()).filter(|at| !shared[*at]).collect();
     by_size.sort_by_key(|at| std::cmp::Reverse(entries[*at].len()));
-    for at in by_size {
-        if size <= room || count == MAX_SHARED {
+    for at in by_size.into_iter().take(MAX_SHARED - count) {
+        if size <= room {
             return;
         }
         shared[at] = true;
-        count += 1;
         size = size + 4 - entries[at].len();
     }
 }
