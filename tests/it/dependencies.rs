@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dataplane-ext4", &[]),
     ("dataplane-tar", &[]),
     ("dataplane-oci", &["tar", "types"]),
+    ("dataplane-erofs", &[]),
     ("dataplane-images", &["ext4", "oci", "store", "types"]),
     ("dataplane-network", &["types"]),
     ("dataplane-dns", &[]),
