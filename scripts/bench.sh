@@ -28,6 +28,7 @@ if command -v cloud-hypervisor >/dev/null; then scripts/nested-host --selftest |
 # Root, and TAPs in a namespace of its own.
 if [ "$(id -u)" = 0 ] && [ -c /dev/net/tun ]; then
 	cargo bench --quiet -p dataplane-testkit --bench lifecycle -- "$@"
+	if [ $# = 0 ]; then cargo bench --quiet -p dataplane-network --bench network; fi
 else
 	echo 'lifecycle: skipped, it needs root and /dev/net/tun'
 fi

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.." || exit 1
 target=${CARGO_TARGET_DIR:-target}
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
 # What needs root: namespaces of its own, loop mounts.
-rooted='((package(/dataplane-(network|dns)/) & kind(test)) | binary(=fidelity) | (package(dataplane-erofs) & binary(=kernel)) | binary(=soak) | (package(dataplane-init) & test(/the_kernel_takes_every_request|files::tests|cgroups::tests/)) | (package(dataplane-vmm) & test(confined_tests)))'
+rooted='((package(/dataplane-(network|dns)/) & kind(test)) | binary(=fidelity) | (package(dataplane-erofs) & binary(=kernel)) | binary(=soak) | binary(=net) | (package(dataplane-init) & test(/the_kernel_takes_every_request|files::tests|cgroups::tests/)) | (package(dataplane-vmm) & test(confined_tests)))'
 guests='binary(=vm)'
 # A third test in there is the part that runs inside the emulated host.
 power='(binary(=power) & test(what_was_answered))'

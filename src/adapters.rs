@@ -12,7 +12,7 @@ use dataplane_images::{Images, ImagesError};
 use dataplane_instances::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};
 use dataplane_network::{ClaimError, Network, NetworkError};
 use dataplane_store::Store;
-use dataplane_types::{Digest, Gib, InstanceId, Link, Mac, WallClock};
+use dataplane_types::{Digest, Gib, GuestPolicy, InstanceId, Link, Mac, PortMapping, WallClock};
 use uuid::Uuid;
 
 /// Images as root disks.
@@ -81,21 +81,39 @@ pub(crate) struct NetworkLinks(pub(crate) Arc<Network>);
 
 #[async_trait]
 impl Links for NetworkLinks {
-    fn claim(&self, id: &InstanceId, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Link, LinkError> {
-        self.0.claim(id, ip, mac).map_err(claim_error)
+    fn claim(
+        &self,
+        id: &InstanceId,
+        ip: Option<Ipv4Addr>,
+        mac: Option<Mac>,
+        ports: &[PortMapping],
+    ) -> Result<Link, LinkError> {
+        self.0.claim(id, ip, mac, ports).map_err(claim_error)
     }
 
-    fn adopt(&self, id: &InstanceId, link: &Link) -> Result<(), LinkError> {
-        self.0.adopt(id, link).map_err(claim_error)
+    fn claim_ports(&self, id: &InstanceId, ports: &[PortMapping]) -> Result<(), LinkError> {
+        self.0.claim_ports(id, ports).map_err(claim_error)
+    }
+
+    fn keep_ports(&self, id: &InstanceId, ports: &[PortMapping]) {
+        self.0.keep_ports(id, ports);
+    }
+
+    async fn check_ports(&self, id: &InstanceId, ports: &[PortMapping]) -> Result<(), LinkError> {
+        self.0.check_ports(id, ports).await.map_err(host_error)
+    }
+
+    fn adopt(&self, id: &InstanceId, link: &Link, policy: &GuestPolicy) -> Result<(), LinkError> {
+        self.0.adopt(id, link, policy).map_err(claim_error)
     }
 
     fn release(&self, id: &InstanceId) {
         self.0.release(id);
     }
 
-    async fn ensure(&self, id: &InstanceId, link: &Link, owner: u32) -> Result<(), LinkError> {
+    async fn ensure(&self, id: &InstanceId, link: &Link, policy: &GuestPolicy, owner: u32) -> Result<(), LinkError> {
         // The VMM has no capability: owning the TAP is what lets it open it.
-        self.0.ensure(id, link, owner).await.map_err(host_error)
+        self.0.ensure(id, link, policy, owner).await.map_err(host_error)
     }
 
     async fn limit(&self, id: &InstanceId, link: &Link, megabits: Option<u32>) -> Result<(), LinkError> {
@@ -125,6 +143,7 @@ fn claim_error(error: ClaimError) -> LinkError {
     let text = error.to_string();
     match error {
         ClaimError::AddressInUse { .. } | ClaimError::MacInUse { .. } => LinkError::InUse(text),
+        ClaimError::PortInUse { .. } | ClaimError::PortOfHost { .. } => LinkError::PortInUse(text),
         ClaimError::Full { .. } => LinkError::Full(text),
         ClaimError::NotInSubnet { .. }
         | ClaimError::MacReserved { .. }
@@ -135,5 +154,17 @@ fn claim_error(error: ClaimError) -> LinkError {
 }
 
 fn host_error(error: NetworkError) -> LinkError {
-    LinkError::Host(crate::chain(&error))
+    match error {
+        NetworkError::Port(error) => claim_error(error),
+        NetworkError::SubnetOverlap { .. }
+        | NetworkError::ForeignBridge { .. }
+        | NetworkError::ForeignTap { .. }
+        | NetworkError::ForeignInterface { .. }
+        | NetworkError::UplinkMissing(_)
+        | NetworkError::UplinkIsBridge(_)
+        | NetworkError::UplinkName(_)
+        | NetworkError::Egress(_)
+        | NetworkError::Backend(_)
+        | NetworkError::Teardown(_) => LinkError::Host(crate::chain(&error)),
+    }
 }

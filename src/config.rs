@@ -26,27 +26,14 @@ pub struct RawConfig {
     /// Address of the API; other than loopback needs a JWT secret
     #[arg(long, env = "LISTEN_ADDRESS", default_value = "127.0.0.1")]
     listen_address: String,
-    /// Where everything lies that must survive
-    #[arg(long, env = "DATA_DIR", default_value = "/var/lib/cloud-hypervisor-dataplane")]
-    data_dir: PathBuf,
-    /// Where sockets lie
-    #[arg(long, env = "RUNTIME_DIR", default_value = "/run/dataplane")]
-    runtime_dir: PathBuf,
+    #[command(flatten)]
+    network: RawNetwork,
+    /// `host`, or `none`: no bridge, no TAPs, no rules, and no need of root
+    #[arg(long = "network", env = "NETWORK", default_value = "host")]
+    network_backend: String,
     /// The API's Unix socket; by default api.sock in the runtime directory
     #[arg(long, env = "SOCKET_PATH")]
     socket_path: Option<PathBuf>,
-    /// The bridge that guests are on; made when missing
-    #[arg(long, env = "BRIDGE_NAME", default_value = "vmbr0")]
-    bridge_name: String,
-    /// The guests' subnet
-    #[arg(long, env = "SUBNET_CIDR", default_value = "192.168.100.0/24")]
-    subnet_cidr: String,
-    /// The host's own address in it
-    #[arg(long, env = "SUBNET_GATEWAY", default_value = "192.168.100.1")]
-    subnet_gateway: String,
-    /// Where guests leave the host; by default the interface of the default route
-    #[arg(long, env = "UPLINK_INTERFACE")]
-    uplink_interface: Option<String>,
     /// Secret of the API's tokens (HS256), at least 32 bytes; better given by file
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
@@ -59,9 +46,6 @@ pub struct RawConfig {
     /// The domain below which instances are named
     #[arg(long, env = "DNS_DOMAIN", default_value = "dataplane.internal")]
     dns_domain: String,
-    /// The name server that guests use
-    #[arg(long, env = "DNS_SERVER", default_value = "1.1.1.1")]
-    dns_server: String,
     /// Registries (host or host:port, comma-separated) reached by plain HTTP besides loopback
     #[arg(long, env = "REGISTRY_PLAIN_HTTP", default_value = "")]
     registry_plain_http: String,
@@ -98,6 +82,49 @@ pub struct RawConfig {
     /// text or json; by default text on a terminal, json otherwise
     #[arg(long, env = "LOG_FORMAT")]
     log_format: Option<String>,
+}
+
+/// The variables that the host's network depends on.
+#[derive(Debug, Clone, Args)]
+pub struct RawNetwork {
+    /// Where everything lies that must survive
+    #[arg(long, env = "DATA_DIR", default_value = "/var/lib/cloud-hypervisor-dataplane")]
+    data_dir: PathBuf,
+    /// Where sockets lie
+    #[arg(long, env = "RUNTIME_DIR", default_value = "/run/dataplane")]
+    runtime_dir: PathBuf,
+    /// The bridge that guests are on; made when missing
+    #[arg(long, env = "BRIDGE_NAME", default_value = "vmbr0")]
+    bridge_name: String,
+    /// The guests' subnet
+    #[arg(long, env = "SUBNET_CIDR", default_value = "192.168.100.0/24")]
+    subnet_cidr: String,
+    /// The host's own address in it
+    #[arg(long, env = "SUBNET_GATEWAY", default_value = "192.168.100.1")]
+    subnet_gateway: String,
+    /// Where guests leave the host; by default the interface of the default route
+    #[arg(long, env = "UPLINK_INTERFACE")]
+    uplink_interface: Option<String>,
+    /// The name server that guests use
+    #[arg(long, env = "DNS_SERVER", default_value = "1.1.1.1")]
+    dns_server: String,
+}
+
+/// What the host's network depends on.
+#[derive(Debug, Clone)]
+pub struct NetworkOptions {
+    /// Data directory.
+    pub data_dir: PathBuf,
+    /// Runtime directory.
+    pub runtime_dir: PathBuf,
+    /// The bridge.
+    pub bridge: InterfaceName,
+    /// Subnet and gateway.
+    pub plan: AddressPlan,
+    /// The uplink; the default route's when absent.
+    pub uplink: Option<InterfaceName>,
+    /// The guests' name server.
+    pub dns_server: Ipv4Addr,
 }
 
 /// A wrong value.
@@ -188,6 +215,8 @@ pub struct Config {
     pub hypervisor: HypervisorChoice,
     /// The cloud-hypervisor binary, when there is one.
     pub cloud_hypervisor_bin: Option<PathBuf>,
+    /// Whether the host's network is used at all.
+    pub host_network: bool,
     /// The QEMU binary, when there is one.
     pub qemu_bin: Option<PathBuf>,
     /// How VMMs are confined, as far as the host can.
@@ -223,6 +252,48 @@ impl RawConfig {
             let expected = "a loopback address, or set JWT_SECRET or JWT_SECRET_FILE";
             return Err(ConfigError::new("LISTEN_ADDRESS", listen_address, expected));
         }
+        let NetworkOptions { data_dir, runtime_dir, bridge, plan, uplink, dns_server } = self.network.check()?;
+        Ok(Config {
+            port: parse("PORT", &self.port, "a port from 0 (any free one) to 65535")?,
+            listen_address,
+            socket_path: absolute("SOCKET_PATH", self.socket_path.unwrap_or_else(|| runtime_dir.join("api.sock")))?,
+            data_dir,
+            runtime_dir,
+            bridge,
+            plan,
+            uplink,
+            host_network: match self.network_backend.as_str() {
+                "host" => true,
+                "none" => false,
+                other => return Err(ConfigError::new("NETWORK", other, "host or none")),
+            },
+            jwt_secret,
+            jwt_audience: self.jwt_audience,
+            dns_domain: domain(&self.dns_domain)?,
+            dns_server,
+            registry_plain_http: registries(&self.registry_plain_http)?,
+            reserved_bytes: parse("RESERVED_BYTES", &self.reserved_bytes, "a number of bytes")?,
+            log_limit: log_limit(&self.log_limit_mb)?,
+            hypervisor: parse("HYPERVISOR", &self.hypervisor, "auto, cloud-hypervisor or qemu")?,
+            cloud_hypervisor_bin: binary("CLOUD_HYPERVISOR_BIN", self.cloud_hypervisor_bin, "cloud-hypervisor")?,
+            qemu_bin: binary("QEMU_BIN", self.qemu_bin, "qemu-system-x86_64")?,
+            confinement: ConfinementSwitches {
+                uids: switch("CONFINEMENT_UIDS", &self.confinement_uids)?,
+                limits: switch("CONFINEMENT_LIMITS", &self.confinement_limits)?,
+                landlock: switch("CONFINEMENT_LANDLOCK", &self.confinement_landlock)?,
+            },
+            kernel_path: artefact("KERNEL_PATH", self.kernel_path, "vmlinux")?,
+            initrd_path: artefact("INITRD_PATH", self.initrd_path, "initrd.img")?,
+        })
+    }
+}
+
+impl RawNetwork {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first wrong value.
+    pub fn check(self) -> Result<NetworkOptions, ConfigError> {
         let subnet: Ipv4Net = parse("SUBNET_CIDR", &self.subnet_cidr, "a network such as 192.168.100.0/24")?;
         let gateway: Ipv4Addr = parse("SUBNET_GATEWAY", &self.subnet_gateway, "an IPv4 address")?;
         let plan = AddressPlan::new(subnet, gateway).map_err(|error| {
@@ -237,35 +308,13 @@ impl RawConfig {
                 error,
             )
         })?;
-        Ok(Config {
-            port: parse("PORT", &self.port, "a port from 0 (any free one) to 65535")?,
-            listen_address,
-            socket_path: absolute(
-                "SOCKET_PATH",
-                self.socket_path.unwrap_or_else(|| self.runtime_dir.join("api.sock")),
-            )?,
+        Ok(NetworkOptions {
             data_dir: absolute("DATA_DIR", self.data_dir)?,
             runtime_dir: absolute("RUNTIME_DIR", self.runtime_dir)?,
             bridge: interface("BRIDGE_NAME", &self.bridge_name)?,
             plan,
             uplink: self.uplink_interface.map(|name| interface("UPLINK_INTERFACE", &name)).transpose()?,
-            jwt_secret,
-            jwt_audience: self.jwt_audience,
-            dns_domain: domain(&self.dns_domain)?,
             dns_server: parse("DNS_SERVER", &self.dns_server, "an IPv4 address")?,
-            registry_plain_http: registries(&self.registry_plain_http)?,
-            reserved_bytes: parse("RESERVED_BYTES", &self.reserved_bytes, "a number of bytes")?,
-            log_limit: log_limit(&self.log_limit_mb)?,
-            hypervisor: parse("HYPERVISOR", &self.hypervisor, "auto, cloud-hypervisor or qemu")?,
-            cloud_hypervisor_bin: binary("CLOUD_HYPERVISOR_BIN", self.cloud_hypervisor_bin, "cloud-hypervisor")?,
-            qemu_bin: binary("QEMU_BIN", self.qemu_bin, "qemu-system-x86_64")?,
-            confinement: ConfinementSwitches {
-                uids: switch("CONFINEMENT_UIDS", &self.confinement_uids)?,
-                limits: switch("CONFINEMENT_LIMITS", &self.confinement_limits)?,
-                landlock: switch("CONFINEMENT_LANDLOCK", &self.confinement_landlock)?,
-            },
-            kernel_path: artefact("KERNEL_PATH", self.kernel_path, "vmlinux")?,
-            initrd_path: artefact("INITRD_PATH", self.initrd_path, "initrd.img")?,
         })
     }
 }
@@ -416,7 +465,8 @@ mod tests {
     #[test]
     fn one_wrong_value_names_the_variable_and_the_value() {
         let long = "x".repeat(31);
-        let cases: [(&[&str], &str); 20] = [
+        let cases: [(&[&str], &str); 21] = [
+            (&["--network", "bridge"], "NETWORK"),
             (&["--log-limit-mb", "0"], "LOG_LIMIT_MB"),
             (&["--socket-path", "api.sock"], "SOCKET_PATH"),
             (&["--registry-plain-http", "ok:5000,http://registry"], "REGISTRY_PLAIN_HTTP"),

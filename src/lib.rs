@@ -6,6 +6,7 @@ mod auth;
 mod boot;
 pub mod config;
 mod memory;
+pub mod network;
 mod server;
 mod service;
 mod startup;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use dataplane::config::{LogFormat, RawConfig};
+use dataplane::network::NetworkCommand;
 use dataplane::{Backends, start};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,15 +26,19 @@ struct Cli {
 enum Command {
     /// Serve the API (the default)
     Serve(Box<RawConfig>),
+    /// Look at the host's network as the daemon has it, make it, or remove it
+    #[command(subcommand)]
+    Network(NetworkCommand),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let raw = match cli.command {
-        Some(Command::Serve(raw)) => *raw,
-        None => cli.config,
+    let done = match cli.command {
+        Some(Command::Serve(raw)) => run(*raw),
+        Some(Command::Network(command)) => run_network(command),
+        None => run(cli.config),
     };
-    match run(raw) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line with every cause: readable at once, whatever the log's format.
@@ -41,6 +46,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_network(command: NetworkCommand) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    Ok(runtime.block_on(dataplane::network::run(command))?)
 }
 
 fn run(raw: RawConfig) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dataplane_dns::{DnsError, Responder};
 use dataplane_images::{ImageOptions, Images, ImagesError};
 use dataplane_instances::{BootFiles, Deps, GuestDns, HostLimits, Instances, OpenError};
-use dataplane_network::{Backend, Kernel, Network, NetworkConfig, NetworkError};
+use dataplane_network::{Backend, Kernel, Network, NetworkConfig, NetworkError, NoBackend};
 use dataplane_store::{DirectoryLock, Layout, LayoutError, LockError, Store, StoreError};
 use dataplane_types::{Mib, SystemClock};
 use dataplane_vmm::{Confiner, HostFacts, SelectError, UidPool, Vmm};
@@ -102,7 +102,11 @@ impl Backends {
         vmms.extend(others.into_iter().filter(|vmm| vmm.hypervisor() != preferred));
         let name = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
         let vmm_binaries = binaries.into_iter().flatten().filter_map(name).collect();
-        let network = Arc::new(Kernel::start().map_err(StartError::Netlink)?);
+        let network: Arc<dyn Backend> = if config.host_network {
+            Arc::new(Kernel::start().map_err(StartError::Netlink)?)
+        } else {
+            Arc::new(NoBackend)
+        };
         Ok(Self { vmms, vmm_binaries, network })
     }
 }
@@ -119,6 +123,7 @@ struct NodeRecord {
 pub struct App {
     server: Server,
     instances: Instances,
+    network: Arc<Network>,
     confiner: Confiner,
     _tidying: Tidying,
     _lock: DirectoryLock,
@@ -135,6 +140,9 @@ impl App {
     pub async fn stop(self) {
         self.server.stop().await;
         self.instances.stop(STOP_PATIENCE).await;
+        if tokio::time::timeout(STOP_PATIENCE, self.network.settle()).await.is_err() {
+            tracing::warn!("TAPs of instances that are gone are left to the next start");
+        }
         if let Some(groups) = self.confiner.cgroups() {
             groups.retire();
         }
@@ -149,19 +157,19 @@ impl App {
 pub async fn start(config: Config, backends: Backends) -> Result<App, StartError> {
     let layout = Layout::new(config.data_dir.clone(), config.runtime_dir.clone())?;
     let store = Store::new(layout);
-    let (lock, node) = open_data_directory(&store)?;
+    let (lock, owner) = open_data_directory(&store)?;
     let boot = take_in_boot_files(&store, &config)?;
-    let confiner = confine(&config, &store, &node, &backends.vmms);
+    let confiner = confine(&config, &store, owner, &backends.vmms);
     let network = Arc::new(Network::new(
         NetworkConfig {
             bridge: config.bridge.clone(),
             plan: config.plan,
             uplink: config.uplink.clone(),
-            owner: node.uuid,
+            dns_server: config.dns_server,
+            owner,
         },
         Arc::clone(&backends.network),
     ));
-    network.start().await?;
     let clock = Arc::new(SystemClock);
     let options = ImageOptions {
         plain_http: config.registry_plain_http.clone(),
@@ -182,10 +190,12 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
         reserved_bytes: config.reserved_bytes,
         log_limit: config.log_limit.bytes(),
         confiner: confiner.clone(),
-        uids: Mutex::new(UidPool::new(node.uuid.as_u64_pair().1)),
+        uids: Mutex::new(UidPool::new(owner.as_u64_pair().1)),
     };
     let opened = Instances::open(deps).await?;
     let instances = opened.instances().clone();
+    // With the records known: the rules are replaced together with what they hold of guests that run.
+    network.start().await?;
     sweep(&network, &instances).await;
     let names = serve_names(&config, &network, backends.network.is_real())?;
     let in_use = |digest: &_| instances.user_of_image(digest).is_some();
@@ -193,7 +203,7 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     store.sync_top()?;
     let checks = Checks {
         vmms: backends.vmms,
-        network,
+        network: Arc::clone(&network),
         names,
         store,
         reserved_bytes: config.reserved_bytes,
@@ -203,22 +213,31 @@ pub async fn start(config: Config, backends: Backends) -> Result<App, StartError
     let server = server::serve(&config, service).await?;
     let instances = opened.go_on();
     tracing::info!(address = %server.address(), socket = %config.socket_path.display(), data = %config.data_dir.display(), "serving");
-    Ok(App { server, instances, confiner, _tidying: Tidying::start(), _lock: lock })
+    Ok(App { server, instances, network, confiner, _tidying: Tidying::start(), _lock: lock })
 }
 
-fn open_data_directory(store: &Store) -> Result<(DirectoryLock, NodeRecord), StartError> {
+/// The mark of a data directory, when there is one.
+pub(crate) fn read_owner(store: &Store) -> Result<Option<Uuid>, StartError> {
+    let node = store.load::<NodeRecord>(&store.layout().node_record())?;
+    match node {
+        Some(node) if node.version > LAYOUT_VERSION => Err(StartError::LayoutVersion { found: node.version }),
+        node => Ok(node.map(|node| node.uuid)),
+    }
+}
+
+/// Takes the data directory, made where there is none, and says by which mark all is known that belongs to it.
+pub(crate) fn open_data_directory(store: &Store) -> Result<(DirectoryLock, Uuid), StartError> {
     let layout = store.layout();
     store.create_dir(layout.data(), 0o711)?;
     store.create_dir(layout.runtime(), 0o711)?;
     let lock = DirectoryLock::acquire(&layout.lock())?;
     store.create_dir(&layout.trash(), 0o700)?;
-    let node = match store.load::<NodeRecord>(&layout.node_record())? {
-        Some(node) if node.version > LAYOUT_VERSION => return Err(StartError::LayoutVersion { found: node.version }),
-        Some(node) => node,
+    let owner = match read_owner(store)? {
+        Some(owner) => owner,
         None => {
             let node = NodeRecord { version: LAYOUT_VERSION, uuid: Uuid::new_v4() };
             store.replace(&layout.node_record(), &node)?;
-            node
+            node.uuid
         }
     };
     for directory in [layout.data(), &layout.boot()] {
@@ -228,7 +247,7 @@ fn open_data_directory(store: &Store) -> Result<(DirectoryLock, NodeRecord), Sta
     if swept > 0 {
         tracing::info!(entries = swept, "finished deletions that were cut short");
     }
-    Ok((lock, node))
+    Ok((lock, owner))
 }
 
 fn take_in_boot_files(store: &Store, config: &Config) -> Result<BootFiles, StartError> {
@@ -239,14 +258,14 @@ fn take_in_boot_files(store: &Store, config: &Config) -> Result<BootFiles, Start
 }
 
 /// How VMMs are confined on this host, as far as it can and its operator wants.
-fn confine(config: &Config, store: &Store, node: &NodeRecord, vmms: &[Arc<dyn Vmm>]) -> Confiner {
+fn confine(config: &Config, store: &Store, owner: Uuid, vmms: &[Arc<dyn Vmm>]) -> Confiner {
     let layout = store.layout();
     let boot = layout.boot();
     let binaries = [&config.cloud_hypervisor_bin, &config.qemu_bin].into_iter().flatten().map(PathBuf::as_path);
     let paths: Vec<&Path> = [layout.data(), layout.runtime(), &boot].into_iter().chain(binaries).collect();
     let hardware = vmms.iter().any(|vmm| vmm.capabilities().hardware_virtualization);
     let devices: &[&Path] = if hardware { &[Path::new("/dev/kvm"), Path::new("/dev/net/tun")] } else { &[] };
-    let uuid = node.uuid.simple().to_string();
+    let uuid = owner.simple().to_string();
     let confiner = Confiner::probe(config.confinement, &uuid[24..], &paths, devices);
     for (part, outcome) in confiner.report() {
         match outcome {

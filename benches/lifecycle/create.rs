@@ -54,6 +54,7 @@ pub(crate) fn sustained(table: &mut Table) {
         let value = format!("{created:.0}/s (raw {raw:.0}/s)");
         table.aim(&format!("creates, {clients} clients"), &value, (">= 200/s", created >= 200.0));
         table.line(&format!("deletes, {clients} clients"), &format!("{deleted:.0}/s"));
+        node.daemon.until_no_tap().unwrap();
     }
 }
 

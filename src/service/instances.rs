@@ -59,9 +59,10 @@ impl InstancesApi for Dataplane {
     }
 
     async fn patch_instance(&self, cx: Cx, request: PatchInstance) -> Result<PatchInstanceReply, Problem> {
-        let types::PatchInstanceRequest { name, labels, memory_mb, vcpus, network } = request.body;
+        let types::PatchInstanceRequest { name, labels, memory_mb, vcpus, network, port_mappings } = request.body;
         let bandwidth_mbps = network.and_then(|network| network.bandwidth_mbps);
-        let patch = Patch { name, labels, memory: memory_mb.map(Mib), vcpus, bandwidth_mbps };
+        let port_mappings = port_mappings.map(super::ports::mappings).transpose()?;
+        let patch = Patch { name, labels, memory: memory_mb.map(Mib), vcpus, bandwidth_mbps, port_mappings };
         let work = self.instances.patch(&request.instance_id, patch, request.if_match.map(precondition));
         let view = cx.timed("patch", work).await.map_err(|error| problems::of_action(&error))?;
         Ok(PatchInstanceReply::Ok { etag: etag(&view), body: self.to_wire(&view) })
@@ -150,7 +151,10 @@ fn etag(view: &View) -> ETag {
 }
 
 fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Problem> {
-    let network = body.network.unwrap_or(NetworkConfig { enabled: true, ip: None, mac: None, bandwidth_mbps: None });
+    let absent = NetworkConfig { enabled: true, ip: None, mac: None, bandwidth_mbps: None, egress: None };
+    let network = body.network.unwrap_or(absent);
+    let egress = network.egress.map(super::ports::egress).transpose()?;
+    let port_mappings = super::ports::mappings(body.port_mappings.unwrap_or_default())?;
     Ok(CreateRequest {
         id: body.id,
         name: body.name,
@@ -171,7 +175,9 @@ fn from_wire(body: types::CreateInstanceRequest) -> Result<CreateRequest, Proble
             ip: network.ip,
             mac: network.mac,
             bandwidth_mbps: network.bandwidth_mbps,
+            egress,
         },
+        port_mappings,
         labels: body.labels,
         hypervisor: body.hypervisor.map(|hypervisor| match hypervisor {
             types::Hypervisor::CloudHypervisor => Hypervisor::CloudHypervisor,
@@ -223,7 +229,9 @@ impl Dataplane {
                 ip: link.map(|link| link.ip),
                 mac: link.map(|link| link.mac),
                 bandwidth_mbps: spec.bandwidth_mbps,
+                egress: spec.policy.egress.as_deref().map(super::ports::egress_to_wire),
             },
+            port_mappings: super::ports::mappings_to_wire(&spec.policy.port_mappings),
             labels: record.labels.clone(),
             hypervisor: match spec.hypervisor {
                 Hypervisor::CloudHypervisor => types::Hypervisor::CloudHypervisor,

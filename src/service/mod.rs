@@ -7,6 +7,7 @@ mod guest;
 mod images;
 mod instances;
 mod logs;
+mod ports;
 mod problems;
 mod signals;
 mod system;

@@ -43,6 +43,7 @@ pub(super) fn of_delete(error: &DeleteError) -> Problem {
 pub(super) fn of_action(error: &ActionError) -> Problem {
     let code = match error {
         ActionError::Impossible { field, message } => return impossible(field, message),
+        ActionError::Link(error) => return of_link(error),
         ActionError::NotFound(_) => ProblemCode::InstanceNotFound,
         ActionError::Stale(_) => ProblemCode::PreconditionFailed,
         ActionError::Busy { .. } | ActionError::Unfinished { .. } => ProblemCode::Busy,
@@ -96,6 +97,7 @@ fn of_link(error: &LinkError) -> Problem {
     let code = match error {
         LinkError::Full(_) => ProblemCode::NetworkFull,
         LinkError::InUse(_) => ProblemCode::AddressInUse,
+        LinkError::PortInUse(_) => ProblemCode::PortInUse,
         LinkError::Impossible(_) => ProblemCode::AddressOutOfRange,
         LinkError::Host(_) => ProblemCode::NetworkFailed,
     };

@@ -63,10 +63,9 @@ impl Checks {
         checks.extend(self.network.check().await.into_iter().map(|found| ReadinessCheck {
             name: found.name.to_owned(),
             ok: found.ok,
-            // Without an uplink guests still reach the host: legal, and reported.
-            required: found.name != "uplink",
+            required: found.required,
             detail: Some(found.detail),
-            remedy: (!found.ok).then(|| found.remedy.to_owned()),
+            remedy: (!found.ok).then_some(found.remedy),
         }));
         checks.extend(self.names.as_ref().map(|names| names_check(names.status())));
         checks

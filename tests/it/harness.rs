@@ -75,6 +75,7 @@ impl Node {
             cloud_hypervisor_bin: Some(fake_ch()),
             // Without Landlock: the simulated VMM reads a file of the test that says how to misbehave.
             confinement: ConfinementSwitches { landlock: false, ..ConfinementSwitches::default() },
+            host_network: false,
             qemu_bin: None,
             kernel_path: boot.clone(),
             initrd_path: boot,

@@ -164,6 +164,11 @@ impl Node {
 
     /// What is left of instances although there are none: empty when all is well.
     pub(crate) fn leftovers(&self) -> Vec<String> {
+        // TAPs go some time after their instances.
+        let begin = Instant::now();
+        while !self.taps().is_empty() && begin.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let mut left: Vec<String> = self.vmms().iter().map(|vmm| format!("VMM {vmm:?}")).collect();
         left.extend(self.taps().into_iter().map(|tap| format!("TAP {tap}")));
         for directory in ["data/instances", "data/trash", "data/images/work", "run"] {

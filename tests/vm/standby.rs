@@ -58,7 +58,7 @@ async fn goes_on(class: &str) {
         let there = began.elapsed();
         assert_eq!((&standby["state"], &standby["has_snapshot"]), (&json!("Standby"), &json!(true)));
         assert_eq!(host.daemon.processes(), Vec::<u32>::new(), "a VMM is left");
-        assert_eq!(host.daemon.taps(), Vec::<String>::new(), "a TAP is left");
+        host.daemon.until_no_tap().unwrap();
         let said = log(&host);
         let began = Instant::now();
         let restored = act(&host, "restore").await;

@@ -171,6 +171,9 @@ pub enum ActionError {
         /// How much is missing.
         message: String,
     },
+    /// The network link.
+    #[error(transparent)]
+    Link(LinkError),
     /// Too many requests to one instance wait.
     #[error("instance {0} has a full mailbox")]
     Full(InstanceId),

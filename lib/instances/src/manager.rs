@@ -397,6 +397,9 @@ impl Instances {
         patch: Patch,
         precondition: Option<Precondition>,
     ) -> Result<Arc<View>, ActionError> {
+        if let Some(ports) = patch.port_mappings.as_ref().filter(|_| self.get(id).is_some()) {
+            self.0.deps.links.check_ports(id, ports).await.map_err(ActionError::Link)?;
+        }
         self.order(id, Order::Patch(patch), precondition).await
     }
 

@@ -43,6 +43,8 @@ pub(crate) enum SeenLink {
     Unknown,
     /// Made.
     Up,
+    /// Made, and the record says since then that its guest may do something else.
+    Stale,
     /// Removed, or never wanted.
     Down,
 }
@@ -76,7 +78,7 @@ pub(crate) struct Progress {
 pub(crate) enum Step {
     /// Nothing, until something happens.
     Rest,
-    /// Make the TAP.
+    /// Make the TAP, or have it as the record says now.
     EnsureLink,
     /// Start a VMM process.
     Spawn,
@@ -260,6 +262,7 @@ fn settle(record: &Record, seen: Seen) -> Step {
         SeenVmm::Alive(_) | SeenVmm::Unresponsive if seen.snapshot => Step::EndVmm,
         SeenVmm::Alive(VmState::Empty | VmState::Created) => Step::EndVmm,
         SeenVmm::Alive(_) if seen.hopeless => Step::EndVmm,
+        SeenVmm::Alive(_) | SeenVmm::Unresponsive if seen.link == SeenLink::Stale => Step::EnsureLink,
         SeenVmm::Alive(VmState::Running | VmState::Paused | VmState::Shutdown) | SeenVmm::Unresponsive => Step::Rest,
         SeenVmm::Gone => without_vmm(record, seen).unwrap_or(Step::Rest),
     }
@@ -361,6 +364,9 @@ mod tests {
         let record = record(None);
         assert_eq!(plan(&record, alive(Running)), Step::Rest);
         assert_eq!(plan(&record, Seen { hopeless: true, ..alive(Running) }), Step::EndVmm);
+        for state in [Running, Paused, Shutdown] {
+            assert_eq!(plan(&record, Seen { link: SeenLink::Stale, ..alive(state) }), Step::EnsureLink, "{state:?}");
+        }
         assert_eq!(plan(&record, UP), Step::RemoveLink);
         assert_eq!(plan(&record, Seen { link: SeenLink::Down, ..UP }), Step::Settle);
         // A VMM that does not answer may be busy: it is not taken for dead.
@@ -473,7 +479,7 @@ mod tests {
     prop_compose! {
         fn any_seen()(
             vmm in prop::sample::select(VMMS.to_vec()),
-            link in prop::sample::select(vec![SeenLink::Unknown, SeenLink::Up, SeenLink::Down]),
+            link in prop::sample::select(vec![SeenLink::Unknown, SeenLink::Up, SeenLink::Stale, SeenLink::Down]),
             leavings in prop::sample::select(vec![Leavings::None, Leavings::Some, Leavings::Draft]),
             (snapshot, hopeless) in any::<(bool, bool)>(),
             (asked, booted, quiesced, undo) in any::<(bool, bool, bool, bool)>(),

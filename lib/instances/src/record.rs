@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use dataplane_types::{Digest, Gib, ImageId, InstanceId, Labels, Link, Mib, OperationId};
+use dataplane_types::{Digest, Gib, GuestPolicy, ImageId, InstanceId, Labels, Link, Mib, OperationId};
 use dataplane_vmm::{Hypervisor, Purpose, Sizes, VmmProcess};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -108,6 +108,9 @@ pub struct Spec {
     /// The most that it sends, and the most that it receives, in megabits per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbps: Option<u32>,
+    /// What the network does for it, its ports of the host held as long as this record names them.
+    #[serde(default, skip_serializing_if = "GuestPolicy::is_default")]
+    pub policy: GuestPolicy,
 }
 
 /// Content-addressed things that are kept while an instance names them.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use dataplane_types::{Gib, InstanceId, Labels, Mac, Mib};
+use dataplane_types::{EgressRule, Gib, GuestPolicy, InstanceId, Labels, Mac, Mib, PortMapping};
 use dataplane_vmm::Hypervisor;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,9 @@ pub struct CreateRequest {
     pub hostname: Option<String>,
     /// The network.
     pub network: NetworkRequest,
+    /// Ports of the host that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
     /// Labels.
     pub labels: Labels,
     /// Which VMM; the daemon's choice when absent.
@@ -91,6 +94,9 @@ pub struct NetworkRequest {
     /// The most that it sends, and the most that it receives, in megabits per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_mbps: Option<u32>,
+    /// Where it may go; everywhere when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<EgressRule>>,
 }
 
 /// The program that an instance runs: what the image says, with the client's changes.
@@ -131,6 +137,11 @@ impl CreateRequest {
         })
     }
 
+    /// What the network is to do for it.
+    pub(crate) fn policy(&self) -> GuestPolicy {
+        GuestPolicy { port_mappings: self.port_mappings.clone(), egress: self.network.egress.clone() }
+    }
+
     /// Refuses what this host can never give, and sizes that contradict each other.
     pub(crate) fn check(&self, limits: &HostLimits) -> Result<(), CreateError> {
         let contradicts = |field, message| Err(CreateError::Contradiction { field, message });
@@ -142,9 +153,12 @@ impl CreateRequest {
         if max_vcpus < self.vcpus {
             return contradicts("max_vcpus", format!("must be at least vcpus, which is {}", self.vcpus));
         }
-        let NetworkRequest { enabled, ip, mac, bandwidth_mbps } = &self.network;
-        if !enabled && (ip.is_some() || mac.is_some() || bandwidth_mbps.is_some()) {
-            return contradicts("network", "has an address or a limit and is not enabled".to_owned());
+        let NetworkRequest { enabled, ip, mac, egress, bandwidth_mbps } = &self.network;
+        if !enabled && (ip.is_some() || mac.is_some() || egress.is_some() || bandwidth_mbps.is_some()) {
+            return contradicts("network", "has an address, a list or a limit and is not enabled".to_owned());
+        }
+        if !enabled && !self.port_mappings.is_empty() {
+            return contradicts("port_mappings", "lead nowhere: the network is not enabled".to_owned());
         }
         if max_vcpus > limits.vcpus {
             let field = if self.vcpus > limits.vcpus { "vcpus" } else { "max_vcpus" };
@@ -177,7 +191,8 @@ pub(crate) mod tests {
             user: None,
             working_dir: None,
             hostname: None,
-            network: NetworkRequest { enabled: true, ip: None, mac: None, bandwidth_mbps: None },
+            network: NetworkRequest { enabled: true, ip: None, mac: None, bandwidth_mbps: None, egress: None },
+            port_mappings: Vec::new(),
             labels: Labels::new(),
             hypervisor: None,
             standby: StandbyClass::Sparse,
@@ -232,8 +247,8 @@ pub(crate) mod tests {
         assert_eq!(field(|wanted| wanted.max_vcpus = Some(0)), "max_vcpus");
         assert_eq!(
             field(|wanted| {
-                wanted.network =
-                    NetworkRequest { enabled: false, ip: Some(Ipv4Addr::LOCALHOST), mac: None, bandwidth_mbps: None };
+                let ip = Some(Ipv4Addr::LOCALHOST);
+                wanted.network = NetworkRequest { enabled: false, ip, mac: None, bandwidth_mbps: None, egress: None };
             }),
             "network"
         );

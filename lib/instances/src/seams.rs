@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use dataplane_types::{Digest, Gib, ImageId, InstanceId, Link, Mac};
+use dataplane_types::{Digest, Gib, GuestPolicy, ImageId, InstanceId, Link, Mac, PortMapping};
 use uuid::Uuid;
 
 /// A ready image that nobody deletes while this is held.
@@ -90,6 +90,9 @@ pub enum LinkError {
     /// The wanted address or MAC is somebody's.
     #[error("{0}")]
     InUse(String),
+    /// A wanted port of the host is somebody's.
+    #[error("{0}")]
+    PortInUse(String),
     /// The wanted address can be nobody's here.
     #[error("{0}")]
     Impossible(String),
@@ -101,26 +104,48 @@ pub enum LinkError {
 /// Links between guests and the host.
 #[async_trait]
 pub trait Links: Send + Sync {
-    /// Reserves an address, a MAC and a TAP name, in memory: durable once the caller's record is.
+    /// Reserves an address, a MAC, a TAP name and ports of the host, in memory: durable once the caller's record is.
     ///
     /// # Errors
     /// [`LinkError`] but `Host`.
-    fn claim(&self, id: &InstanceId, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Link, LinkError>;
+    fn claim(
+        &self,
+        id: &InstanceId,
+        ip: Option<Ipv4Addr>,
+        mac: Option<Mac>,
+        ports: &[PortMapping],
+    ) -> Result<Link, LinkError>;
+
+    /// Reserves ports of the host beside those that the instance holds: all of them or none.
+    ///
+    /// # Errors
+    /// [`LinkError::PortInUse`].
+    fn claim_ports(&self, id: &InstanceId, ports: &[PortMapping]) -> Result<(), LinkError>;
+
+    /// Gives back all ports that the instance holds but these.
+    fn keep_ports(&self, id: &InstanceId, ports: &[PortMapping]);
+
+    /// Whether no program of the host has these ports; those that the instance holds are its own.
+    ///
+    /// # Errors
+    /// [`LinkError::PortInUse`], [`LinkError::Host`].
+    async fn check_ports(&self, id: &InstanceId, ports: &[PortMapping]) -> Result<(), LinkError>;
 
     /// Takes over what a record names, at start.
     ///
     /// # Errors
     /// [`LinkError::InUse`] when two records name the same thing.
-    fn adopt(&self, id: &InstanceId, link: &Link) -> Result<(), LinkError>;
+    fn adopt(&self, id: &InstanceId, link: &Link, policy: &GuestPolicy) -> Result<(), LinkError>;
 
     /// Gives back what the instance holds.
     fn release(&self, id: &InstanceId);
 
-    /// Makes the link exist in the kernel, for a VMM that runs as `owner` to open; done already is a success.
+    /// Makes the link exist in the kernel, for a VMM that runs as `owner` to open, with what its guest may do; done
+    /// already is a success, and where the guest runs its policy is changed.
     ///
     /// # Errors
     /// [`LinkError::Host`].
-    async fn ensure(&self, id: &InstanceId, link: &Link, owner: u32) -> Result<(), LinkError>;
+    async fn ensure(&self, id: &InstanceId, link: &Link, policy: &GuestPolicy, owner: u32) -> Result<(), LinkError>;
 
     /// Limits what passes over it each way to so many megabits per second, or no longer. It has to exist in the kernel;
     /// limited so already is a success.

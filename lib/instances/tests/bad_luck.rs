@@ -17,7 +17,7 @@ use dataplane_instances::{
     Links, NetworkRequest, OpenError, RootDiskError, RootDisks,
 };
 use dataplane_store::{Disk, HostDisk, Layout, Store};
-use dataplane_types::{Digest, Gib, InstanceId, Labels, Link, Mac, Mib, SystemClock};
+use dataplane_types::{Digest, Gib, GuestPolicy, InstanceId, Labels, Link, Mac, Mib, PortMapping, SystemClock};
 use dataplane_vmm::{
     Capabilities, Confiner, Hypervisor, Launch, Sizes, UidPool, VmEvent, VmHandle, VmState, Vmm, VmmError, VmmProcess,
 };
@@ -192,14 +192,24 @@ struct NoLinks;
 
 #[async_trait]
 impl Links for NoLinks {
-    fn claim(&self, _: &InstanceId, _: Option<Ipv4Addr>, _: Option<Mac>) -> Result<Link, LinkError> {
+    fn claim(&self, _: &InstanceId, _: Option<Ipv4Addr>, _: Option<Mac>, _: &[PortMapping]) -> Result<Link, LinkError> {
         Err(LinkError::Full("none".into()))
     }
-    fn adopt(&self, _: &InstanceId, _: &Link) -> Result<(), LinkError> {
+    fn claim_ports(&self, _: &InstanceId, _: &[PortMapping]) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn keep_ports(&self, _: &InstanceId, _: &[PortMapping]) {}
+
+    async fn check_ports(&self, _: &InstanceId, _: &[PortMapping]) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn adopt(&self, _: &InstanceId, _: &Link, _: &GuestPolicy) -> Result<(), LinkError> {
         Ok(())
     }
     fn release(&self, _: &InstanceId) {}
-    async fn ensure(&self, _: &InstanceId, _: &Link, _: u32) -> Result<(), LinkError> {
+    async fn ensure(&self, _: &InstanceId, _: &Link, _: &GuestPolicy, _: u32) -> Result<(), LinkError> {
         Ok(())
     }
     async fn limit(&self, _: &InstanceId, _: &Link, _: Option<u32>) -> Result<(), LinkError> {
@@ -249,7 +259,7 @@ impl Host {
     }
 
     async fn create(&self) -> Result<(), Arc<CreateError>> {
-        let network = NetworkRequest { enabled: false, ip: None, mac: None, bandwidth_mbps: None };
+        let network = NetworkRequest { enabled: false, ip: None, mac: None, bandwidth_mbps: None, egress: None };
         let request = CreateRequest {
             id: Some("one".parse().unwrap()),
             name: None,
@@ -266,6 +276,7 @@ impl Host {
             working_dir: None,
             hostname: None,
             network,
+            port_mappings: Vec::new(),
             labels: Labels::new(),
             hypervisor: None,
             standby: dataplane_instances::StandbyClass::Sparse,

@@ -3,13 +3,14 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
-use dataplane_types::{Mac, TapName};
+use dataplane_types::{HostPort, Mac, TapName};
 use ipnet::Ipv4Net;
 
 use crate::config::InterfaceName;
+use crate::element::{ElementChange, Family};
 use crate::limit::ShapeSpec;
 
 /// Why the host refused.
@@ -54,6 +55,15 @@ pub enum BackendError {
     /// `nft` refused our rules.
     #[error("nft refused the rules: {0}")]
     NftRefused(String),
+    /// The kernel refused a change of our sets and maps.
+    #[error("the kernel refused a change of {table}: {}", if source.raw_os_error() == Some(2) { "it is not there; restart the daemon" } else { "see the cause" })]
+    Elements {
+        /// Our tables' name.
+        table: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// `nft` did not end.
     #[error("nft did not end within {0} s")]
     NftTimeout(u64),
@@ -158,6 +168,27 @@ pub enum Setting {
     HostForwarding,
     /// `net.ipv4.conf.<interface>.forwarding`: whether packets that arrive there may be forwarded.
     Forwarding(InterfaceName),
+    /// `net.ipv4.conf.<interface>.route_localnet`: whether packets from or to 127.0.0.0/8 may pass there. For what is
+    /// published to be reached by the host's loopback; our rules drop what comes so from guests.
+    RouteLocalnet(InterfaceName),
+}
+
+/// A chain of somebody else that drops what it does not accept, and through which our guests' packets go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignChain {
+    /// Family, table and name, as `nft` writes them.
+    pub name: String,
+    /// Whether rules of it, or a chain it jumps to, accept what comes from and what goes to our bridge.
+    pub lets_through: bool,
+}
+
+/// Who has a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// On which address.
+    pub address: IpAddr,
+    /// Whose process it is.
+    pub uid: u32,
 }
 
 /// What the manager asks of a host. All acts are idempotent.
@@ -183,14 +214,27 @@ pub trait Backend: Send + Sync + Debug {
     async fn unshape(&self, tap: &TapName) -> Result<(), BackendError>;
     /// Removes an interface; gone already is success.
     async fn remove_link(&self, link: &HostLink) -> Result<(), BackendError>;
+    /// Removes an interface in a while, together with others: the kernel takes long over each removal, and hardly longer
+    /// over many. What cannot be removed then is logged.
+    async fn discard_link(&self, link: HostLink);
+    /// Takes the interface of this name out of what is to be removed, or waits until it is gone.
+    async fn spare_link(&self, name: &str);
+    /// Waits until nothing is left to be removed.
+    async fn discarded(&self);
     /// Applies an nftables script as one transaction.
     async fn apply_ruleset(&self, script: &str) -> Result<(), BackendError>;
-    /// Whether an `inet` table of this name exists.
-    async fn table_exists(&self, name: &str) -> Result<bool, BackendError>;
+    /// Changes elements of sets and maps in one transaction.
+    async fn change_elements(&self, change: &ElementChange) -> Result<(), BackendError>;
+    /// Whether a table of this name exists.
+    async fn table_exists(&self, family: Family, name: &str) -> Result<bool, BackendError>;
+    /// Chains but those of `table` that drop what they do not accept where packets are forwarded.
+    async fn dropping_chains(&self, table: &str, bridge: &str) -> Result<Vec<ForeignChain>, BackendError>;
+    /// A socket of the host that has this port, on whatever address.
+    async fn listener(&self, port: HostPort) -> Result<Option<Listener>, BackendError>;
     /// Reads a kernel switch.
     async fn setting(&self, setting: &Setting) -> Result<bool, BackendError>;
-    /// Switches forwarding of one interface.
-    async fn set_forwarding(&self, interface: &InterfaceName, on: bool) -> Result<(), BackendError>;
+    /// Sets a kernel switch of one interface.
+    async fn set(&self, setting: &Setting, on: bool) -> Result<(), BackendError>;
 }
 
 impl HostRoute {

@@ -1,6 +1,7 @@
 //! What the operator chose: bridge, addresses, uplink; and the names that follow from it.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use dataplane_types::{AddressPlan, Mac};
@@ -71,12 +72,14 @@ pub struct NetworkConfig {
     pub plan: AddressPlan,
     /// Where guests leave the host; without it, the interface of the default route.
     pub uplink: Option<InterfaceName>,
+    /// The name server that every guest may ask, whatever else it may reach.
+    pub dns_server: Ipv4Addr,
     /// The uuid of the data directory: the mark on everything that we make, so that two daemons never reap each other.
     pub owner: Uuid,
 }
 
 impl NetworkConfig {
-    /// Our nftables table, of family `inet`; it carries the bridge's name so that two daemons do not share one.
+    /// Our nftables tables, of families `inet` and `bridge`; the name carries the bridge's name so that two daemons do not share one.
     #[must_use]
     pub fn table(&self) -> String {
         format!("dataplane_{}", self.bridge)

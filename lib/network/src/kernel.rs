@@ -1,5 +1,5 @@
 //! The real host: rtnetlink for interfaces, addresses and routes, ioctl for TAPs (netlink cannot make them), plain files
-//! below `/proc/sys/net`, and one `nft -f -` for the rules.
+//! below `/proc/sys/net`, one `nft -f -` for the rules, and our own few netlink messages for what they look up.
 //!
 //! Invariant: everything happens on one thread of ours, and so in the network namespace of whoever called
 //! [`Kernel::start`]. The namespace is a property of the thread: an open `/dev/net/tun`, `/proc/sys/net` and a child
@@ -9,22 +9,31 @@
 //! Knows no marks and no instances.
 
 mod bridge;
+mod elements;
+mod foreign;
 mod inventory;
+mod listeners;
+mod nfnetlink;
 mod nft;
+mod reaper;
 mod shape;
 mod sysctl;
 mod tap;
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
-use dataplane_types::TapName;
+use dataplane_types::{HostPort, TapName};
 use rtnetlink::Handle;
 use tokio::sync::oneshot;
 
-use crate::backend::{Addressing, Backend, BackendError, BridgeSpec, HostLink, Setting, TapSpec};
-use crate::config::InterfaceName;
+use self::nfnetlink::Wire;
+use self::reaper::Reaper;
+use crate::backend::{
+    Addressing, Backend, BackendError, BridgeSpec, ForeignChain, HostLink, Listener, Setting, TapSpec,
+};
+use crate::element::{ElementChange, Family};
 use crate::limit::ShapeSpec;
 
 /// The kernel's network of one namespace.
@@ -32,6 +41,8 @@ use crate::limit::ShapeSpec;
 pub struct Kernel {
     runtime: tokio::runtime::Handle,
     netlink: Handle,
+    netfilter: Arc<Mutex<Wire>>,
+    reaper: Reaper,
     /// Dropped with us, which ends the thread.
     _alive: oneshot::Sender<()>,
 }
@@ -65,7 +76,18 @@ impl Kernel {
         };
         std::thread::Builder::new().name("network".to_owned()).spawn(body)?;
         let (runtime, netlink) = ready.recv().map_err(|_| io::Error::other("the network thread has ended"))??;
-        Ok(Self { runtime, netlink, _alive: alive })
+        let netfilter = Arc::new(Mutex::new(Wire::netfilter()?));
+        Ok(Self { runtime, netlink, netfilter, reaper: Reaper::start()?, _alive: alive })
+    }
+
+    /// Runs work on our thread, to its end, that asks netfilter.
+    async fn with_netfilter<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Wire) -> Result<T, BackendError> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let netfilter = Arc::clone(&self.netfilter);
+        // Each request reads all its answers, so a panic in between leaves at most some that nobody takes.
+        self.inside(async move { work(&mut netfilter.lock().unwrap_or_else(PoisonError::into_inner)) }).await
     }
 
     /// Runs work on our thread, to its end.
@@ -129,14 +151,40 @@ impl Backend for Kernel {
         self.inside(async move { inventory::remove(&netlink, link.index, &link.name).await }).await
     }
 
+    async fn discard_link(&self, link: HostLink) {
+        self.reaper.discard(link);
+    }
+
+    async fn spare_link(&self, name: &str) {
+        self.reaper.spare(name).await;
+    }
+
+    async fn discarded(&self) {
+        self.reaper.finished().await;
+    }
+
     async fn apply_ruleset(&self, script: &str) -> Result<(), BackendError> {
         let script = script.to_owned();
         self.inside(async move { nft::apply(&script).await }).await
     }
 
-    async fn table_exists(&self, name: &str) -> Result<bool, BackendError> {
+    async fn change_elements(&self, change: &ElementChange) -> Result<(), BackendError> {
+        let change = change.clone();
+        self.with_netfilter(move |wire| elements::change(wire, &change)).await
+    }
+
+    async fn table_exists(&self, family: Family, name: &str) -> Result<bool, BackendError> {
         let name = name.to_owned();
-        self.inside(async move { nft::table_exists(&name) }).await
+        self.with_netfilter(move |wire| nft::table_exists(wire, family, &name)).await
+    }
+
+    async fn dropping_chains(&self, table: &str, bridge: &str) -> Result<Vec<ForeignChain>, BackendError> {
+        let (table, bridge) = (table.to_owned(), bridge.to_owned());
+        self.with_netfilter(move |wire| foreign::dropping(wire, &table, &bridge)).await
+    }
+
+    async fn listener(&self, port: HostPort) -> Result<Option<Listener>, BackendError> {
+        self.inside(async move { listeners::find(port) }).await
     }
 
     async fn setting(&self, setting: &Setting) -> Result<bool, BackendError> {
@@ -144,8 +192,8 @@ impl Backend for Kernel {
         self.inside(async move { sysctl::read(&path) }).await
     }
 
-    async fn set_forwarding(&self, interface: &InterfaceName, on: bool) -> Result<(), BackendError> {
-        let path = sysctl::path_of(&Setting::Forwarding(interface.clone()));
+    async fn set(&self, setting: &Setting, on: bool) -> Result<(), BackendError> {
+        let path = sysctl::path_of(setting);
         self.inside(async move { sysctl::write(&path, on) }).await
     }
 }

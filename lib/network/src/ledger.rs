@@ -1,13 +1,13 @@
-//! Who holds which address and MAC. Pure bookkeeping: no I/O, no clock; rebuilt from the instances' records at start.
+//! Who holds which address, MAC and port of the host. Pure bookkeeping: no I/O, no clock; rebuilt from the instances' records at start.
 //!
-//! Invariant: an address has at most one holder, a MAC has at most one holder, an instance holds at most one link, and
-//! none of them is the host's. Free addresses are handed out in rotation, so a released one comes back as late as
+//! Invariant: an address, a MAC and a port of the host has at most one holder each, an instance holds at most one link,
+//! and none of them is the host's. Free addresses are handed out in rotation, so a released one comes back as late as
 //! possible and a neighbour's stale ARP entry or an old connection does not meet its next holder.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use dataplane_types::{AddressPlan, InstanceId, Link, Mac, TapName};
+use dataplane_types::{AddressPlan, HostPort, InstanceId, Link, Mac, PortMapping, TapName};
 
 /// Most guests on one bridge: the kernel numbers a bridge's ports with ten bits, from 1 (`BR_PORT_BITS`,
 /// net/bridge/br_private.h); the 1,024th is refused with `EXFULL`.
@@ -45,6 +45,24 @@ pub enum ClaimError {
     MacReserved {
         /// The MAC.
         mac: Mac,
+    },
+    /// Another instance has this port of the host.
+    #[error("host port {port} is held by instance {holder}")]
+    PortInUse {
+        /// The port.
+        port: HostPort,
+        /// Who holds it.
+        holder: InstanceId,
+    },
+    /// A program of the host has this port.
+    #[error("host port {port} is held by a program of the host, which listens on {address} (uid {uid})")]
+    PortOfHost {
+        /// The port.
+        port: HostPort,
+        /// On which address.
+        address: std::net::IpAddr,
+        /// Whose it is.
+        uid: u32,
     },
     /// No address, or no port of the bridge, is left.
     #[error("no address of {subnet} is free ({held} held, at most {MAX_GUESTS} fit one bridge)")]
@@ -95,6 +113,8 @@ pub(crate) struct Ledger {
     links: HashMap<InstanceId, Link>,
     by_address: HashMap<Ipv4Addr, InstanceId>,
     by_mac: HashMap<Mac, InstanceId>,
+    by_port: HashMap<HostPort, InstanceId>,
+    ports: HashMap<InstanceId, BTreeSet<HostPort>>,
     /// The address to try next; always in the subnet.
     next: u32,
 }
@@ -106,6 +126,8 @@ impl Ledger {
             links: HashMap::new(),
             by_address: HashMap::new(),
             by_mac: HashMap::new(),
+            by_port: HashMap::new(),
+            ports: HashMap::new(),
             next: u32::from(plan.subnet().network()),
         }
     }
@@ -166,8 +188,43 @@ impl Ledger {
         Ok(link)
     }
 
+    /// Gives an instance ports of the host beside those that it holds: all of them or none.
+    pub(crate) fn claim_ports(&mut self, id: &InstanceId, wanted: &[PortMapping]) -> Result<(), ClaimError> {
+        for port in wanted.iter().map(PortMapping::host) {
+            if let Some(holder) = self.by_port.get(&port).filter(|holder| *holder != id) {
+                return Err(ClaimError::PortInUse { port, holder: holder.clone() });
+            }
+        }
+        for port in wanted.iter().map(PortMapping::host) {
+            self.by_port.insert(port, id.clone());
+            self.ports.entry(id.clone()).or_default().insert(port);
+        }
+        Ok(())
+    }
+
+    /// Lets go of all ports that an instance holds but these.
+    pub(crate) fn keep_ports(&mut self, id: &InstanceId, kept: &[PortMapping]) {
+        let Some(held) = self.ports.get_mut(id) else { return };
+        held.retain(|port| {
+            let keep = kept.iter().any(|mapping| mapping.host() == *port);
+            if !keep {
+                self.by_port.remove(port);
+            }
+            keep
+        });
+        if held.is_empty() {
+            self.ports.remove(id);
+        }
+    }
+
+    /// Whether an instance holds a port of the host.
+    pub(crate) fn holds_port(&self, id: &InstanceId, port: HostPort) -> bool {
+        self.by_port.get(&port) == Some(id)
+    }
+
     /// Lets go of whatever the instance holds.
     pub(crate) fn release(&mut self, id: &InstanceId) {
+        self.keep_ports(id, &[]);
         if let Some(link) = self.links.remove(id) {
             self.by_address.remove(&link.ip);
             self.by_mac.remove(&link.mac);
@@ -182,6 +239,11 @@ impl Ledger {
     /// Which instance holds an address.
     pub(crate) fn holder_of(&self, address: Ipv4Addr) -> Option<&InstanceId> {
         self.by_address.get(&address)
+    }
+
+    /// Whether an instance holds a link.
+    pub(crate) fn holds(&self, id: &InstanceId) -> bool {
+        self.links.contains_key(id)
     }
 
     /// Whether somebody holds the TAP of this name.

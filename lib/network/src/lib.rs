@@ -11,21 +11,29 @@
 mod backend;
 mod check;
 mod config;
+mod egress;
+mod element;
+mod error;
 mod kernel;
 mod ledger;
 mod limit;
 mod manager;
 mod mark;
 mod none;
+mod rules;
 mod ruleset;
 
 pub use backend::{
-    Addressing, Backend, BackendError, BridgeSpec, HostAddress, HostLink, HostRoute, LinkKind, Setting, TapSpec,
+    Addressing, Backend, BackendError, BridgeSpec, ForeignChain, HostAddress, HostLink, HostRoute, LinkKind, Listener,
+    Setting, TapSpec,
 };
 pub use check::Check;
 pub use config::{InterfaceName, InterfaceNameError, NetworkConfig};
+pub use egress::{EgressTooFine, MAX_CELLS, check_egress};
+pub use element::{Element, ElementChange, Family};
+pub use error::NetworkError;
 pub use kernel::Kernel;
 pub use ledger::{ClaimError, MAX_GUESTS};
 pub use limit::{Rate, ShapeSpec};
-pub use manager::{Network, NetworkError, StartReport};
+pub use manager::{Network, NetworkStatus, StartReport};
 pub use none::NoBackend;

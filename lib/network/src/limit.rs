@@ -11,7 +11,8 @@ use tracing::warn;
 
 use crate::backend::{HostLink, LinkKind};
 use crate::config::InterfaceName;
-use crate::manager::{Network, NetworkError};
+use crate::error::NetworkError;
+use crate::manager::Network;
 use crate::mark;
 
 /// Bytes per second in one megabit per second.
@@ -101,11 +102,12 @@ impl Network {
     pub async fn limit(&self, id: &InstanceId, link: &Link, megabits: Option<u32>) -> Result<(), NetworkError> {
         let ifb = ifb_of(&link.tap);
         let alias = mark::of_tap(self.config.owner, id);
+        self.backend.spare_link(ifb.as_str()).await;
         let found = self.backend.link(ifb.as_str()).await?;
         let Some(megabits) = megabits.and_then(NonZeroU32::new) else {
             if found.is_some_and(|found| self.is_our_ifb(&found)) {
                 self.backend.unshape(&link.tap).await?;
-                self.remove_ifb(link).await?;
+                self.discard_ifb(link).await?;
             }
             return Ok(());
         };
@@ -121,16 +123,14 @@ impl Network {
         Ok(self.backend.shape(&spec).await?)
     }
 
-    /// Removes the intermediate device of a link, where there is one of ours.
-    pub(crate) async fn remove_ifb(&self, link: &Link) -> Result<(), NetworkError> {
+    /// Removes the intermediate device of a link in a while, where there is one of ours.
+    pub(crate) async fn discard_ifb(&self, link: &Link) -> Result<(), NetworkError> {
         match self.backend.link(ifb_of(&link.tap).as_str()).await? {
-            Some(found) if self.is_our_ifb(&found) => Ok(self.backend.remove_link(&found).await?),
-            Some(found) => {
-                warn!(network.interface = found.name, "interface is not ours and stays");
-                Ok(())
-            }
-            None => Ok(()),
+            Some(found) if self.is_our_ifb(&found) => self.backend.discard_link(found).await,
+            Some(found) => warn!(network.interface = found.name, "interface is not ours and stays"),
+            None => {}
         }
+        Ok(())
     }
 
     /// Whether an interface is an intermediate device of this daemon. One that has no mark yet is known by its name and

@@ -3,72 +3,23 @@
 //!
 //! Invariant: whatever does not carry our mark is refused or passed over, never changed; and every act may be repeated.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dataplane_types::{InstanceId, Link, Mac, TapName};
-use ipnet::Ipv4Net;
+use dataplane_types::{GuestPolicy, InstanceId, Link, Mac, PortMapping, TapName};
 use tracing::{info, warn};
 
-use crate::backend::{Backend, BackendError, BridgeSpec, HostLink, LinkKind, Setting, TapSpec, gateway_net};
+use crate::backend::{Backend, BridgeSpec, HostLink, LinkKind, Setting, TapSpec, gateway_net};
 use crate::check::{self, Check};
-use crate::config::{InterfaceName, InterfaceNameError, NetworkConfig};
+use crate::config::{InterfaceName, NetworkConfig};
+use crate::element::{self, Element, Family};
+use crate::error::NetworkError;
 use crate::ledger::{ClaimError, Ledger};
-use crate::limit::tap_of;
+use crate::limit::{ifb_of, tap_of};
 use crate::mark::{self, BridgeMark};
+use crate::rules::Rules;
 use crate::ruleset::{self, Uplink};
-
-/// Why the host's network is not as it shall be.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// The subnet would shadow something that the host already reaches.
-    #[error("subnet {subnet} overlaps with {foreign}; choose another SUBNET_CIDR")]
-    SubnetOverlap {
-        /// Our subnet.
-        subnet: Ipv4Net,
-        /// The address or route, with its interface.
-        foreign: String,
-    },
-    /// The bridge exists and is somebody else's.
-    #[error("interface {bridge} exists and is not ours (alias {alias:?}); choose another BRIDGE_NAME")]
-    ForeignBridge {
-        /// The configured bridge.
-        bridge: InterfaceName,
-        /// Its alias.
-        alias: String,
-    },
-    /// A TAP of this name exists and is somebody else's.
-    #[error("interface {tap} exists and is not ours (alias {alias:?})")]
-    ForeignTap {
-        /// The TAP.
-        tap: TapName,
-        /// Its alias.
-        alias: String,
-    },
-    /// An interface of a name that we need exists and is somebody else's.
-    #[error("interface {name} exists and is not ours (alias {alias:?})")]
-    ForeignInterface {
-        /// The interface.
-        name: InterfaceName,
-        /// Its alias.
-        alias: String,
-    },
-    /// The configured uplink does not exist.
-    #[error("uplink {0} does not exist; check UPLINK_INTERFACE")]
-    UplinkMissing(InterfaceName),
-    /// The uplink is the bridge itself.
-    #[error("uplink {0} is the bridge itself")]
-    UplinkIsBridge(InterfaceName),
-    /// The default route leaves by an interface whose name we do not put into rules.
-    #[error("the interface of the default route cannot be the uplink; set UPLINK_INTERFACE")]
-    UplinkName(#[source] InterfaceNameError),
-    /// The host refused.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// Some of it could not be removed; the rest is gone.
-    #[error("{} of our interfaces or rules could not be removed: {}", .0.len(), .0.join("; "))]
-    Teardown(Vec<String>),
-}
 
 /// What start found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +28,23 @@ pub struct StartReport {
     pub uplink: Option<InterfaceName>,
     /// Whether the bridge was made just now.
     pub bridge_created: bool,
-    /// Our nftables table, of family `inet`.
+    /// The name of our nftables tables.
     pub table: String,
+}
+
+/// What there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkStatus {
+    /// An interface of the bridge's name.
+    pub bridge: Option<HostLink>,
+    /// Whether that carries our mark.
+    pub is_ours: bool,
+    /// The TAPs that carry our mark.
+    pub taps: Vec<HostLink>,
+    /// Our tables that are loaded.
+    pub tables: Vec<(Family, String)>,
+    /// The same that `/readyz` looks at.
+    pub checks: Vec<Check>,
 }
 
 /// Handle to the network of this daemon; cheap to share behind an `Arc`.
@@ -87,6 +53,7 @@ pub struct Network {
     pub(crate) config: NetworkConfig,
     pub(crate) backend: Arc<dyn Backend>,
     ledger: Mutex<Ledger>,
+    rules: Rules,
     started: Mutex<Option<StartReport>>,
 }
 
@@ -95,7 +62,8 @@ impl Network {
     #[must_use]
     pub fn new(config: NetworkConfig, backend: Arc<dyn Backend>) -> Self {
         let ledger = Mutex::new(Ledger::new(config.plan));
-        Self { config, backend, ledger, started: Mutex::new(None) }
+        let rules = Rules::new(config.table());
+        Self { config, backend, ledger, rules, started: Mutex::new(None) }
     }
 
     /// Brings bridge, rules and forwarding into being, or mends them. Everything is looked at before anything is
@@ -124,11 +92,14 @@ impl Network {
         };
 
         let forwarding = uplink.as_ref().filter(|uplink| uplink.guarded).map(|uplink| uplink.interface.clone());
-        self.backend.apply_ruleset(&ruleset::render(&self.config, uplink.as_ref())).await?;
+        self.replace_rules(uplink.as_ref()).await?;
         self.backend.ensure_bridge(&self.bridge_spec(forwarding)).await?;
-        self.backend.set_forwarding(&self.config.bridge, uplink.is_some()).await?;
+        // Not before the rules that keep guests from the host's loopback.
+        let ours = self.config.bridge.clone();
+        self.backend.set(&Setting::RouteLocalnet(ours.clone()), true).await?;
+        self.backend.set(&Setting::Forwarding(ours), uplink.is_some()).await?;
         if let Some(uplink) = &uplink {
-            self.backend.set_forwarding(&uplink.interface, true).await?;
+            self.backend.set(&Setting::Forwarding(uplink.interface.clone()), true).await?;
         }
         let interface = uplink.map(|uplink| uplink.interface);
         self.restore_forwarding(mark.forwarding.filter(|old| Some(old) != interface.as_ref())).await;
@@ -147,21 +118,83 @@ impl Network {
         Ok(report)
     }
 
+    /// All rules anew, with the elements of the guests whose TAPs are there.
+    async fn replace_rules(&self, uplink: Option<&Uplink>) -> Result<(), NetworkError> {
+        let links = self.backend.links().await?;
+        let taps: BTreeSet<String> =
+            links.into_iter().filter(|link| self.is_our_tap(link)).map(|link| link.name).collect();
+        let render = |elements: &[Element]| ruleset::render(&self.config, uplink, elements);
+        Ok(self.rules.replace(self.backend.as_ref(), &taps, render).await?)
+    }
+
     /// Takes over what an instance's record says it holds; for the start, before any claim.
     ///
     /// # Errors
     /// [`ClaimError`] when two records claim the same, or the record is of another subnet.
-    pub fn adopt(&self, id: &InstanceId, link: &Link) -> Result<(), ClaimError> {
-        lock(&self.ledger).adopt(id, link)
+    pub fn adopt(&self, id: &InstanceId, link: &Link, policy: &GuestPolicy) -> Result<(), ClaimError> {
+        let mut ledger = lock(&self.ledger);
+        ledger.adopt(id, link)?;
+        ledger.claim_ports(id, &policy.port_mappings)?;
+        match element::of_guest(link, policy) {
+            Ok(elements) => self.rules.expect(link.tap.clone(), elements),
+            // It was accepted once; a guest without its rules reaches nothing, until it is ensured and says so.
+            Err(error) => warn!(instance.id = %id, error = %error, "the guest's rules cannot be made"),
+        }
+        Ok(())
     }
 
-    /// Gives an instance address, MAC and TAP name. They are held once the caller has written them into its record;
-    /// until then a crash simply forgets them.
+    /// Gives an instance address, MAC, TAP name and ports of the host. They are held once the caller has written them
+    /// into its record; until then a crash simply forgets them.
     ///
     /// # Errors
     /// [`ClaimError`] says who has them, or why they cannot be had.
-    pub fn claim(&self, id: &InstanceId, want_ip: Option<Ipv4Addr>, want_mac: Option<Mac>) -> Result<Link, ClaimError> {
-        lock(&self.ledger).claim(id, want_ip, want_mac)
+    pub fn claim(
+        &self,
+        id: &InstanceId,
+        want_ip: Option<Ipv4Addr>,
+        want_mac: Option<Mac>,
+        ports: &[PortMapping],
+    ) -> Result<Link, ClaimError> {
+        let mut ledger = lock(&self.ledger);
+        let had = ledger.holds(id);
+        let link = ledger.claim(id, want_ip, want_mac)?;
+        if let Err(error) = ledger.claim_ports(id, ports) {
+            if !had {
+                ledger.release(id);
+            }
+            return Err(error);
+        }
+        Ok(link)
+    }
+
+    /// Gives an instance ports of the host beside those that it holds: all of them or none.
+    ///
+    /// # Errors
+    /// [`ClaimError::PortInUse`].
+    pub fn claim_ports(&self, id: &InstanceId, ports: &[PortMapping]) -> Result<(), ClaimError> {
+        lock(&self.ledger).claim_ports(id, ports)
+    }
+
+    /// Lets go of all ports that an instance holds but these.
+    pub fn keep_ports(&self, id: &InstanceId, ports: &[PortMapping]) {
+        lock(&self.ledger).keep_ports(id, ports);
+    }
+
+    /// Looks whether programs of the host have ports that an instance wants; those that it holds are its own.
+    ///
+    /// # Errors
+    /// [`NetworkError::Port`] with who has one, or what the host said.
+    pub async fn check_ports(&self, id: &InstanceId, ports: &[PortMapping]) -> Result<(), NetworkError> {
+        for port in ports.iter().map(PortMapping::host) {
+            if lock(&self.ledger).holds_port(id, port) {
+                continue;
+            }
+            if let Some(found) = self.backend.listener(port).await? {
+                let (address, uid) = (found.address, found.uid);
+                return Err(NetworkError::Port(ClaimError::PortOfHost { port, address, uid }));
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of what the instance holds; holding nothing is fine.
@@ -181,11 +214,38 @@ impl Network {
         lock(&self.ledger).holder_of(address).cloned()
     }
 
-    /// Makes or mends the TAP of an instance: persistent, owned by `owner_uid`, on the bridge, isolated, up.
+    /// Makes or mends the TAP of an instance: persistent, owned by `owner_uid`, on the bridge, isolated, up; and before
+    /// it what its guest may do. Again for a guest that runs, it changes that.
     ///
     /// # Errors
     /// [`NetworkError::ForeignTap`] when the name is taken by somebody else, otherwise what the host said.
-    pub async fn ensure(&self, id: &InstanceId, link: &Link, owner_uid: u32) -> Result<(), NetworkError> {
+    pub async fn ensure(
+        &self,
+        id: &InstanceId,
+        link: &Link,
+        policy: &GuestPolicy,
+        owner_uid: u32,
+    ) -> Result<(), NetworkError> {
+        self.backend.spare_link(link.tap.as_str()).await;
+        self.backend.spare_link(ifb_of(&link.tap).as_str()).await;
+        self.allow(link, policy).await?;
+        let made = self.ensure_tap(id, link, owner_uid).await;
+        if let Err(NetworkError::ForeignTap { .. }) = made {
+            self.rules.clear(self.backend.as_ref(), &link.tap).await?;
+        }
+        made
+    }
+
+    /// Gives a guest what its policy says, and takes away what it does not.
+    ///
+    /// # Errors
+    /// What the host said; then what was so before may still be.
+    pub async fn allow(&self, link: &Link, policy: &GuestPolicy) -> Result<(), NetworkError> {
+        let elements = element::of_guest(link, policy)?;
+        Ok(self.rules.put(self.backend.as_ref(), &link.tap, elements).await?)
+    }
+
+    async fn ensure_tap(&self, id: &InstanceId, link: &Link, owner_uid: u32) -> Result<(), NetworkError> {
         let alias = mark::of_tap(self.config.owner, id);
         let bridge = self.config.bridge.clone();
         let spec = TapSpec { name: link.tap.clone(), alias, bridge, mac: link.host_mac(), owner_uid };
@@ -205,25 +265,26 @@ impl Network {
         Ok(self.backend.ensure_tap(&spec).await?)
     }
 
-    /// Removes the TAP of a link. Gone already is success, and so is a foreign interface in its place: ours is gone.
+    /// Takes away what the guest of a link may do, and its TAP in a while: until then it reaches nothing. Gone already
+    /// is success, and so is a foreign interface in its place: ours is gone.
     ///
     /// # Errors
     /// What the host said.
     pub async fn remove(&self, link: &Link) -> Result<(), NetworkError> {
-        let removed = self.remove_tap(link).await;
-        // After it: whatever is led to the device has ended.
-        removed.and(self.remove_ifb(link).await)
-    }
-
-    async fn remove_tap(&self, link: &Link) -> Result<(), NetworkError> {
+        self.rules.clear(self.backend.as_ref(), &link.tap).await?;
         match self.backend.link(link.tap.as_str()).await? {
-            Some(found) if self.is_our_tap(&found) => Ok(self.backend.remove_link(&found).await?),
+            Some(found) if self.is_our_tap(&found) => self.backend.discard_link(found).await,
             Some(found) => {
                 warn!(network.tap = %link.tap, network.alias = found.alias.unwrap_or_default(), "interface is not ours and stays");
-                Ok(())
             }
-            None => Ok(()),
+            None => {}
         }
+        self.discard_ifb(link).await
+    }
+
+    /// Waits until all TAPs that were to be removed are gone.
+    pub async fn settle(&self) {
+        self.backend.discarded().await;
     }
 
     /// Removes the TAPs that carry our mark and that neither `keep` nor the ledger names.
@@ -239,6 +300,29 @@ impl Network {
             keep.iter().any(|tap| tap.as_str() == name) || lock(&self.ledger).holds_tap(name)
         };
         self.remove_taps(|link| !is_kept(&link.name)).await
+    }
+
+    /// What is there of ours, whoever made it; changes nothing.
+    ///
+    /// # Errors
+    /// What the host said.
+    pub async fn status(&self) -> Result<NetworkStatus, NetworkError> {
+        let links = self.backend.links().await?;
+        let bridge = links.iter().find(|link| link.name == self.config.bridge.as_str()).cloned();
+        let is_ours = bridge.is_some() && self.bridge_mark(bridge.as_ref()).is_ok();
+        let addressing = self.backend.addressing().await?;
+        let uplink = self.find_uplink(addressing.default_interface(&self.config.bridge)).await?;
+        let table = self.config.table();
+        let mut tables = Vec::new();
+        for family in [Family::Bridge, Family::Inet] {
+            if self.backend.table_exists(family, &table).await? {
+                tables.push((family, table.clone()));
+            }
+        }
+        let report = StartReport { uplink, bridge_created: false, table };
+        let checks = check::run(&self.config, self.backend.as_ref(), Some(&report)).await;
+        let taps = links.into_iter().filter(|link| self.is_our_tap(link)).collect();
+        Ok(NetworkStatus { bridge, is_ours, taps, tables, checks })
     }
 
     /// What `/readyz` asks: is everything there that [`Self::start`] made?
@@ -273,22 +357,28 @@ impl Network {
             Err(error) => left.push(chain(&error)),
         }
         left.extend(self.backend.apply_ruleset(&ruleset::remove(&self.config)).await.err().map(|error| chain(&error)));
+        self.rules.forget().await;
         *lock(&self.started) = None;
         if left.is_empty() { Ok(()) } else { Err(NetworkError::Teardown(left)) }
     }
 
     async fn remove_taps(&self, doomed: impl Fn(&HostLink) -> bool) -> Result<Vec<String>, NetworkError> {
-        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        let mut going = BTreeSet::new();
         for link in self.backend.links().await? {
-            if !(self.is_our_tap(&link) || self.is_our_ifb(&link)) || !doomed(&link) {
-                continue;
-            }
-            match self.backend.remove_link(&link).await {
-                Ok(()) => gone.push(link.name),
-                Err(error) => left.push(chain(&error)),
+            if self.is_ours(&link) && doomed(&link) {
+                going.insert(link.name.clone());
+                self.backend.discard_link(link).await;
             }
         }
-        if left.is_empty() { Ok(gone) } else { Err(NetworkError::Teardown(left)) }
+        self.backend.discarded().await;
+        let links = self.backend.links().await?;
+        let stayed = links.into_iter().filter(|link| going.contains(&link.name) && self.is_ours(link) && doomed(link));
+        let left: Vec<String> = stayed.map(|link| link.name).collect();
+        if left.is_empty() { Ok(going.into_iter().collect()) } else { Err(NetworkError::Teardown(left)) }
+    }
+
+    fn is_ours(&self, link: &HostLink) -> bool {
+        self.is_our_tap(link) || self.is_our_ifb(link)
     }
 
     fn is_our_tap(&self, link: &HostLink) -> bool {
@@ -299,16 +389,16 @@ impl Network {
         let plan = &self.config.plan;
         BridgeSpec {
             name: self.config.bridge.clone(),
-            alias: BridgeMark { owner: Some(self.config.owner), forwarding }.render(),
+            alias: BridgeMark { owner: self.config.owner, forwarding }.render(),
             mac: self.config.bridge_mac(),
             net: gateway_net(plan.gateway(), plan.subnet().prefix_len()),
         }
     }
 
-    /// The mark of the bridge if it is ours, absent, or handed to us. Creation sets the MAC at once and the alias a
+    /// The mark of the bridge if it is ours or absent. Creation sets the MAC at once and the alias a
     /// moment later: one with our MAC and no alias is what a crash in between left.
     fn bridge_mark(&self, bridge: Option<&HostLink>) -> Result<BridgeMark, NetworkError> {
-        let fresh = BridgeMark { owner: Some(self.config.owner), forwarding: None };
+        let fresh = BridgeMark { owner: self.config.owner, forwarding: None };
         let Some(bridge) = bridge else { return Ok(fresh) };
         let alias = bridge.alias.as_deref().unwrap_or_default();
         let is_bridge = bridge.kind == LinkKind::Bridge;
@@ -316,7 +406,7 @@ impl Network {
             return Ok(fresh);
         }
         BridgeMark::parse(alias)
-            .filter(|mark| is_bridge && mark.owner.is_none_or(|owner| owner == self.config.owner))
+            .filter(|mark| is_bridge && mark.owner == self.config.owner)
             .ok_or_else(|| NetworkError::ForeignBridge { bridge: self.config.bridge.clone(), alias: alias.to_owned() })
     }
 
@@ -354,7 +444,7 @@ impl Network {
         if !still_ours {
             return;
         }
-        if let Err(error) = self.backend.set_forwarding(&interface, false).await {
+        if let Err(error) = self.backend.set(&Setting::Forwarding(interface.clone()), false).await {
             // An uplink that is gone takes its setting with it.
             warn!(network.uplink = %interface, error = %chain(&error), "forwarding of the former uplink is not restored");
         }

@@ -2,9 +2,8 @@
 //! else; a name alone proves nothing.
 //!
 //! - TAP: `<owner>:<instance id>`
-//! - bridge: `dataplane:<owner>` or `dataplane:host` (made by hand with `scripts/setup-host-network.sh`, for whichever
-//!   daemon comes), then `:forwarding=<uplink>` when it was we who switched forwarding on there: the bridge carries
-//!   what has to be undone when it goes.
+//! - bridge: `dataplane:<owner>`, then `:forwarding=<uplink>` when it was we who switched forwarding on there: the
+//!   bridge carries what has to be undone when it goes.
 
 use dataplane_types::InstanceId;
 use uuid::Uuid;
@@ -13,7 +12,6 @@ use crate::config::InterfaceName;
 
 const PREFIX: &str = "dataplane:";
 const FORWARDING: &str = "forwarding=";
-const HOST: &str = "host";
 
 /// The alias of an instance's TAP.
 pub(crate) fn of_tap(owner: Uuid, id: &InstanceId) -> String {
@@ -30,8 +28,8 @@ pub(crate) fn is_our_tap(alias: Option<&str>, owner: Uuid) -> bool {
 /// What the alias of a bridge says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BridgeMark {
-    /// The daemon that made it; `None` when it was made by hand for any daemon.
-    pub(crate) owner: Option<Uuid>,
+    /// The daemon that made it.
+    pub(crate) owner: Uuid,
     /// The uplink on which we switched forwarding on.
     pub(crate) forwarding: Option<InterfaceName>,
 }
@@ -39,10 +37,7 @@ pub(crate) struct BridgeMark {
 impl BridgeMark {
     pub(crate) fn parse(alias: &str) -> Option<Self> {
         let mut parts = alias.strip_prefix(PREFIX)?.splitn(2, ':');
-        let owner = match parts.next()? {
-            HOST => None,
-            uuid => Some(uuid.parse().ok()?),
-        };
+        let owner = parts.next()?.parse().ok()?;
         let forwarding = match parts.next() {
             None => None,
             Some(rest) => Some(rest.strip_prefix(FORWARDING)?.parse().ok()?),
@@ -51,7 +46,7 @@ impl BridgeMark {
     }
 
     pub(crate) fn render(&self) -> String {
-        let owner = self.owner.map_or_else(|| HOST.to_owned(), |owner| owner.to_string());
+        let owner = self.owner;
         match &self.forwarding {
             None => format!("{PREFIX}{owner}"),
             Some(uplink) => format!("{PREFIX}{owner}:{FORWARDING}{uplink}"),
@@ -65,17 +60,20 @@ mod tests {
 
     #[test]
     fn bridge_marks_round_trip() {
-        let owner = Some(Uuid::from_u128(7));
+        let owner = Uuid::from_u128(7);
         let uplink = Some("eth0.1".parse().unwrap());
-        for mark in [
-            BridgeMark { owner, forwarding: None },
-            BridgeMark { owner, forwarding: uplink.clone() },
-            BridgeMark { owner: None, forwarding: uplink },
-        ] {
+        for mark in [BridgeMark { owner, forwarding: None }, BridgeMark { owner, forwarding: uplink }] {
             assert_eq!(BridgeMark::parse(&mark.render()), Some(mark));
         }
-        for foreign in ["", "dataplane", "dataplane:", "dataplane:x", "uplink of rack 7", "dataplane:host:forwarding="]
-        {
+        for foreign in [
+            "",
+            "dataplane",
+            "dataplane:",
+            "dataplane:x",
+            "uplink of rack 7",
+            "dataplane:host",
+            "dataplane:00000000-0000-0000-0000-000000000007:forwarding=",
+        ] {
             assert_eq!(BridgeMark::parse(foreign), None, "{foreign}");
         }
     }

@@ -2,10 +2,12 @@
 //! Guests then have no link to the host; addresses are still handed out.
 
 use async_trait::async_trait;
-use dataplane_types::TapName;
+use dataplane_types::{HostPort, TapName};
 
-use crate::backend::{Addressing, Backend, BackendError, BridgeSpec, HostLink, Setting, TapSpec};
-use crate::config::InterfaceName;
+use crate::backend::{
+    Addressing, Backend, BackendError, BridgeSpec, ForeignChain, HostLink, Listener, Setting, TapSpec,
+};
+use crate::element::{ElementChange, Family};
 use crate::limit::ShapeSpec;
 
 /// A host without network: everything succeeds, nothing exists.
@@ -54,19 +56,37 @@ impl Backend for NoBackend {
         Ok(())
     }
 
+    async fn discard_link(&self, _link: HostLink) {}
+
+    async fn spare_link(&self, _name: &str) {}
+
+    async fn discarded(&self) {}
+
     async fn apply_ruleset(&self, _script: &str) -> Result<(), BackendError> {
         Ok(())
     }
 
-    async fn table_exists(&self, _name: &str) -> Result<bool, BackendError> {
+    async fn change_elements(&self, _change: &ElementChange) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn table_exists(&self, _family: Family, _name: &str) -> Result<bool, BackendError> {
         Ok(false)
+    }
+
+    async fn dropping_chains(&self, _table: &str, _bridge: &str) -> Result<Vec<ForeignChain>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    async fn listener(&self, _port: HostPort) -> Result<Option<Listener>, BackendError> {
+        Ok(None)
     }
 
     async fn setting(&self, _setting: &Setting) -> Result<bool, BackendError> {
         Ok(false)
     }
 
-    async fn set_forwarding(&self, _interface: &InterfaceName, _on: bool) -> Result<(), BackendError> {
+    async fn set(&self, _setting: &Setting, _on: bool) -> Result<(), BackendError> {
         Ok(())
     }
 }

@@ -184,6 +184,22 @@ impl Daemon {
             .collect()
     }
 
+    /// Waits until its namespace has no TAP any more: they go some time after their instances.
+    ///
+    /// # Errors
+    /// With those that stay.
+    pub fn until_no_tap(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let taps = self.taps();
+            if taps.is_empty() {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "TAPs are left: {taps:?}");
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// The TAPs in its namespace.
     #[must_use]
     pub fn taps(&self) -> Vec<String> {

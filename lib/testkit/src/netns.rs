@@ -159,6 +159,21 @@ impl Netns {
         }
     }
 
+    /// Joins a TAP of this namespace with an interface `eth0` in another one, as a VMM joins it with its guest; until
+    /// the process ends.
+    ///
+    /// # Panics
+    /// When one of the two cannot be had.
+    pub fn join(&self, tap: &str, guest: &Self) {
+        guest.ip("tuntap add mode tap name eth0 vnet_hdr");
+        guest.ip("link set eth0 up");
+        let (outer, inner) = (self.tap(tap), guest.tap("eth0"));
+        let copy = |what: &str| (outer.try_clone().expect(what), inner.try_clone().expect(what));
+        let (from, to) = copy("a descriptor can be copied");
+        pump(from, to);
+        pump(inner, outer);
+    }
+
     /// Attaches to a TAP that exists and is up, as a VMM does, and waits until it carries packets.
     ///
     /// # Panics
@@ -188,6 +203,19 @@ pub struct RawTap {
     device: File,
 }
 
+/// Passes frames on until one side is gone.
+fn pump(mut from: RawTap, mut to: RawTap) {
+    std::thread::spawn(move || {
+        loop {
+            match from.receive() {
+                Ok(frame) => drop(to.send(&frame)),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(_) => return,
+            }
+        }
+    });
+}
+
 nix::ioctl_write_ptr_bad!(tun_set_iff, 0x4004_54ca, libc::ifreq);
 
 /// Size of `struct virtio_net_hdr` as a TAP has it unless told otherwise.
@@ -211,6 +239,14 @@ impl RawTap {
         // SAFETY: the descriptor is open for the whole call, and the request is a valid, initialized `ifreq`.
         unsafe { tun_set_iff(device.as_raw_fd(), &raw const request) }?;
         Ok(Self { device })
+    }
+
+    /// A second handle to the same end: one to send by, one to receive by.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { device: self.device.try_clone()? })
     }
 
     /// Sends one frame. When this returns the bridge has taken it.

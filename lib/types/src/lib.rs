@@ -7,12 +7,14 @@ mod address;
 mod clock;
 mod digest;
 mod ids;
+mod policy;
 mod size;
 
 pub use address::{AddressPlan, AddressPlanError, Link, Mac, TapName};
 pub use clock::{SystemClock, WallClock};
 pub use digest::Digest;
 pub use ids::{ImageId, InstanceId, OperationId, ParseError};
+pub use policy::{EgressProtocol, EgressRule, GuestPolicy, HostPort, PortMapping, PortRange, Transport};
 pub use size::{Gib, Mib};
 
 /// Labels of a resource: at most 32 pairs, bounded by the API's schema.

@@ -13,7 +13,9 @@ static PATTERN_9: Pattern = Pattern::new(
     "^(\\*|(W/)?\"[\\u0021\\u0023-\\u007e]*\"( *, *(W/)?\"[\\u0021\\u0023-\\u007e]*\")*)$",
 );
 static PATTERN_14: Pattern = Pattern::new("^/[^\\u0000]*$");
-static PATTERN_17: Pattern = Pattern::new("^[A-Za-z0-9+-]+$");
+static PATTERN_17: Pattern = Pattern::new("^[0-9]{1,3}(\\.[0-9]{1,3}){3}/[0-9]{1,2}$");
+static PATTERN_18: Pattern = Pattern::new("^[0-9]{1,5}(-[0-9]{1,5})?$");
+static PATTERN_19: Pattern = Pattern::new("^[A-Za-z0-9+-]+$");
 static PATTERN_15: Pattern = Pattern::new(
     "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
 );
@@ -175,6 +177,11 @@ pub(super) static CREATE_INSTANCE_REQUEST: Rule = Rule::Object(
             rule: &Rule::Named(&NETWORK_CONFIG),
         },
         Field {
+            name: "port_mappings",
+            required: false,
+            rule: &Rule::Named(&PORT_MAPPINGS),
+        },
+        Field {
             name: "labels",
             required: false,
             rule: &Rule::Named(&LABELS),
@@ -206,6 +213,34 @@ pub(super) static DISPLAY_NAME: Rule = Rule::Text {
     max: 255usize,
     pattern: Some(&PATTERN_6),
 };
+pub(super) static EGRESS_PROTOCOL: Rule = Rule::Choice(&["tcp", "udp", "icmp"]);
+pub(super) static EGRESS_RULE: Rule = Rule::Object(
+    &[
+        Field {
+            name: "cidr",
+            required: true,
+            rule: &Rule::Text {
+                min: 9usize,
+                max: 18usize,
+                pattern: Some(&PATTERN_17),
+            },
+        },
+        Field {
+            name: "protocol",
+            required: false,
+            rule: &Rule::Named(&EGRESS_PROTOCOL),
+        },
+        Field {
+            name: "ports",
+            required: false,
+            rule: &Rule::Array {
+                items: &Rule::Named(&PORT_RANGE),
+                min: 1usize,
+                max: 64usize,
+            },
+        },
+    ],
+);
 pub(super) static ENVIRONMENT: Rule = Rule::Map {
     keys: &Rule::Text {
         min: 1usize,
@@ -402,6 +437,15 @@ pub(super) static NETWORK_CONFIG: Rule = Rule::Object(
                 max: 100000i64,
             },
         },
+        Field {
+            name: "egress",
+            required: false,
+            rule: &Rule::Array {
+                items: &Rule::Named(&EGRESS_RULE),
+                min: 0usize,
+                max: 64usize,
+            },
+        },
     ],
 );
 pub(super) static NETWORK_PATCH: Rule = Rule::Object(
@@ -471,12 +515,52 @@ pub(super) static PATCH_INSTANCE_REQUEST: Rule = Rule::Object(
             required: false,
             rule: &Rule::Named(&NETWORK_PATCH),
         },
+        Field {
+            name: "port_mappings",
+            required: false,
+            rule: &Rule::Named(&PORT_MAPPINGS),
+        },
     ],
 );
 pub(super) static PLATFORM: Rule = Rule::Text {
     min: 3usize,
     max: 64usize,
     pattern: Some(&PATTERN_4),
+};
+pub(super) static PORT_MAPPING: Rule = Rule::Object(
+    &[
+        Field {
+            name: "host_port",
+            required: true,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 65535i64,
+            },
+        },
+        Field {
+            name: "guest_port",
+            required: true,
+            rule: &Rule::Integer {
+                min: 1i64,
+                max: 65535i64,
+            },
+        },
+        Field {
+            name: "protocol",
+            required: false,
+            rule: &Rule::Named(&TRANSPORT),
+        },
+    ],
+);
+pub(super) static PORT_MAPPINGS: Rule = Rule::Array {
+    items: &Rule::Named(&PORT_MAPPING),
+    min: 0usize,
+    max: 64usize,
+};
+pub(super) static PORT_RANGE: Rule = Rule::Text {
+    min: 1usize,
+    max: 11usize,
+    pattern: Some(&PATTERN_18),
 };
 pub(super) static PREFER: Rule = Rule::Text {
     min: 0usize,
@@ -522,7 +606,7 @@ pub(super) static SIGNAL_REQUEST: Rule = Rule::Object(
             rule: &Rule::Text {
                 min: 1usize,
                 max: 16usize,
-                pattern: Some(&PATTERN_17),
+                pattern: Some(&PATTERN_19),
             },
         },
         Field {
@@ -533,6 +617,7 @@ pub(super) static SIGNAL_REQUEST: Rule = Rule::Object(
     ],
 );
 pub(super) static STANDBY_CLASS: Rule = Rule::Choice(&["sparse", "instant"]);
+pub(super) static TRANSPORT: Rule = Rule::Choice(&["tcp", "udp"]);
 pub(super) static USER: Rule = Rule::Text {
     min: 1usize,
     max: 257usize,

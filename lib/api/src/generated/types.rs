@@ -73,6 +73,13 @@ pub struct CreateInstanceRequest {
     pub hostname: ::std::option::Option<::std::string::String>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub network: ::std::option::Option<NetworkConfig>,
+    /**Ports of the host that lead to ports of the guest: on every address of the host, from other hosts and from the
+host itself, its loopback included; not from guests of the same host. A host port that an instance or a program
+of the host has is 409 `port_in_use`. An instance has its ports as long as it exists; while it is stopped or in
+standby, nobody answers there.
+*/
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub port_mappings: ::std::option::Option<::std::vec::Vec<PortMapping>>,
     ///Free pairs for the caller's own order.
     #[serde(
         default,
@@ -100,6 +107,77 @@ pub struct DiskStats {
     pub read_bytes: ::std::option::Option<u64>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub written_bytes: ::std::option::Option<u64>,
+}
+///`EgressProtocol`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum EgressProtocol {
+    #[serde(rename = "tcp")]
+    Tcp,
+    #[serde(rename = "udp")]
+    Udp,
+    #[serde(rename = "icmp")]
+    Icmp,
+}
+impl ::std::fmt::Display for EgressProtocol {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Udp => f.write_str("udp"),
+            Self::Icmp => f.write_str("icmp"),
+        }
+    }
+}
+impl ::std::str::FromStr for EgressProtocol {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "icmp" => Ok(Self::Icmp),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for EgressProtocol {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for EgressProtocol {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+///`EgressRule`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct EgressRule {
+    ///A network, without bits set behind its prefix.
+    pub cidr: ::std::string::String,
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub protocol: ::std::option::Option<EgressProtocol>,
+    ///TCP or UDP ports; all of them when absent. Without `protocol` they are both. The ranges of all rules together may come to 256 that do not overlap.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub ports: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
 }
 ///What was said; `text` where it is UTF-8, otherwise `base64`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -662,6 +740,12 @@ pub struct Instance {
     pub working_dir: ::std::string::String,
     pub hostname: ::std::string::String,
     pub network: NetworkConfig,
+    /**Ports of the host that lead to ports of the guest: on every address of the host, from other hosts and from the
+host itself, its loopback included; not from guests of the same host. A host port that an instance or a program
+of the host has is 409 `port_in_use`. An instance has its ports as long as it exists; while it is stopped or in
+standby, nobody answers there.
+*/
+    pub port_mappings: ::std::vec::Vec<PortMapping>,
     ///Free pairs for the caller's own order.
     pub labels: ::std::collections::BTreeMap<
         ::std::string::String,
@@ -1022,11 +1106,19 @@ in whole Ethernet frames. Absent means no limit.
 */
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub bandwidth_mbps: ::std::option::Option<u32>,
+    /**Where the guest may go by the host's uplink: whatever one of these lets through, and nothing else. Absent
+means everywhere, an empty list nowhere. Independent of it are answers to whoever reached the guest, and
+the name server that guests are given. Guests of one host never reach each other, nor the host but for
+names and ICMP echo at the gateway.
+*/
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub egress: ::std::option::Option<::std::vec::Vec<EgressRule>>,
 }
 impl ::std::default::Default for NetworkConfig {
     fn default() -> Self {
         Self {
             bandwidth_mbps: Default::default(),
+            egress: Default::default(),
             enabled: defaults::default_bool::<true>(),
             ip: Default::default(),
             mac: Default::default(),
@@ -1165,6 +1257,18 @@ pub struct PatchInstanceRequest {
     pub vcpus: ::std::option::Option<u32>,
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub network: ::std::option::Option<NetworkPatch>,
+    ///All of them, in place of those that there are; an empty list takes them all away. At once, also of an instance that runs.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub port_mappings: ::std::option::Option<::std::vec::Vec<PortMapping>>,
+}
+///`PortMapping`
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct PortMapping {
+    pub host_port: u16,
+    pub guest_port: u16,
+    #[serde(default = "defaults::port_mapping_protocol")]
+    pub protocol: Transport,
 }
 ///RFC 9457, with members of our own.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1246,6 +1350,8 @@ pub enum ProblemCode {
     ImageNotReady,
     #[serde(rename = "address_in_use")]
     AddressInUse,
+    #[serde(rename = "port_in_use")]
+    PortInUse,
     #[serde(rename = "network_full")]
     NetworkFull,
     #[serde(rename = "interrupted")]
@@ -1321,6 +1427,7 @@ impl ::std::fmt::Display for ProblemCode {
             Self::ImageInUse => f.write_str("image_in_use"),
             Self::ImageNotReady => f.write_str("image_not_ready"),
             Self::AddressInUse => f.write_str("address_in_use"),
+            Self::PortInUse => f.write_str("port_in_use"),
             Self::NetworkFull => f.write_str("network_full"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::PreconditionFailed => f.write_str("precondition_failed"),
@@ -1377,6 +1484,7 @@ impl ::std::str::FromStr for ProblemCode {
             "image_in_use" => Ok(Self::ImageInUse),
             "image_not_ready" => Ok(Self::ImageNotReady),
             "address_in_use" => Ok(Self::AddressInUse),
+            "port_in_use" => Ok(Self::PortInUse),
             "network_full" => Ok(Self::NetworkFull),
             "interrupted" => Ok(Self::Interrupted),
             "precondition_failed" => Ok(Self::PreconditionFailed),
@@ -1708,6 +1816,66 @@ impl ::std::default::Default for StandbyClass {
         StandbyClass::Sparse
     }
 }
+///`Transport`
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum Transport {
+    #[serde(rename = "tcp")]
+    Tcp,
+    #[serde(rename = "udp")]
+    Udp,
+}
+impl ::std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Udp => f.write_str("udp"),
+        }
+    }
+}
+impl ::std::str::FromStr for Transport {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+impl ::std::convert::TryFrom<&str> for Transport {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::convert::TryFrom<::std::string::String> for Transport {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+impl ::std::default::Default for Transport {
+    fn default() -> Self {
+        Transport::Tcp
+    }
+}
 ///The VMM process, as the host's kernel counts.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -1748,6 +1916,9 @@ pub mod defaults {
     }
     pub(super) fn create_instance_request_standby() -> super::StandbyClass {
         super::StandbyClass::Sparse
+    }
+    pub(super) fn port_mapping_protocol() -> super::Transport {
+        super::Transport::Tcp
     }
 }
 /// Error types.

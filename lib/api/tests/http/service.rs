@@ -53,6 +53,7 @@ pub(crate) fn instance(id: &str, generation: u64) -> types::Instance {
         working_dir: "/".to_owned(),
         hostname: id.to_owned(),
         network: NetworkConfig::default(),
+        port_mappings: Vec::new(),
         labels: [("tier".to_owned(), "web".to_owned())].into(),
         hypervisor: Hypervisor::Qemu,
         hypervisor_version: "7.2".to_owned(),

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane_types::Mib;
+use dataplane_types::{Mib, PortMapping};
 use tokio::sync::oneshot;
 
 use super::{Actor, StepError, chain};
 use crate::admit::{Verdict, admit};
+use crate::plan::SeenLink;
 use crate::record::OpKind;
 use crate::{ActionError, DeleteError, Record, View};
 
@@ -44,6 +45,8 @@ pub struct Patch {
     pub vcpus: Option<u32>,
     /// The limit of the network link, in megabits per second; `Some(None)` takes it away.
     pub bandwidth_mbps: Option<Option<u32>>,
+    /// The ports of the host that lead to it, all of them.
+    pub port_mappings: Option<Vec<PortMapping>>,
 }
 
 /// A delete, with whom to tell.
@@ -161,28 +164,52 @@ impl Actor {
             let message = format!("at most {MAX_LABELS} are allowed, {} would be there", labels.len());
             return Err(ActionError::Impossible { field: "labels", message });
         }
+        let ports = self.claim_ports(patch)?;
+        let moved = ports != self.record.spec.policy.port_mappings;
         let name = patch.name.clone().unwrap_or_else(|| self.record.name.clone());
         let change = move |record: &mut Record| {
             record.name = name;
             record.labels = labels;
             record.spec.bandwidth_mbps = bandwidth_mbps;
+            record.spec.policy.port_mappings = ports;
             if let Some(op) = record.op.as_mut().filter(|op| op.kind == OpKind::Resize) {
                 op.target = target.or(op.target);
             }
         };
-        if target.is_some() {
-            self.begin_with(OpKind::Resize, change).map_err(failed)?;
-            self.limit_is_due |= limit_changes;
-            return Ok(true);
+        let recorded = if target.is_some() {
+            self.begin_with(OpKind::Resize, change)
+        } else {
+            let mut changed = self.record.clone();
+            change(&mut changed);
+            if changed == self.record { Ok(()) } else { self.update(|record| *record = changed) }
+        };
+        if moved && recorded.is_ok() && self.link == SeenLink::Up {
+            // The ports of before go when the kernel has let go of them.
+            self.link = SeenLink::Stale;
+        } else if self.link != SeenLink::Stale {
+            self.deps.links.keep_ports(&id, &self.record.spec.policy.port_mappings);
         }
-        let mut changed = self.record.clone();
-        change(&mut changed);
-        if changed != self.record {
-            self.update(|record| *record = changed).map_err(failed)?;
-        }
+        recorded.map_err(failed)?;
         self.limit_is_due |= limit_changes;
         // Answered when the link is as the record says; beside an operation at once, lest its end be waited for.
-        Ok(limit_changes && self.record.op.is_none())
+        let link_is_due = limit_changes && self.record.op.is_none() || self.link == SeenLink::Stale;
+        Ok(target.is_some() || link_is_due)
+    }
+
+    /// The ports that a patch leaves the instance with, held beside those of now; nothing else has changed yet.
+    fn claim_ports(&self, patch: &Patch) -> Result<Vec<PortMapping>, ActionError> {
+        let now = &self.record.spec.policy.port_mappings;
+        let Some(wanted) = patch.port_mappings.as_ref().filter(|wanted| *wanted != now) else { return Ok(now.clone()) };
+        let id = self.record.id.clone();
+        if let Some(op) = &self.record.op {
+            return Err(ActionError::Busy { id, kind: op.kind });
+        }
+        if self.record.spec.link.is_none() {
+            let message = "it has no network that a port could lead to".to_owned();
+            return Err(ActionError::NotSupported { id, message });
+        }
+        self.deps.links.claim_ports(&id, wanted).map_err(ActionError::Link)?;
+        Ok(wanted.clone())
     }
 
     /// Ends the wait of all who joined the operation that is over.

@@ -146,7 +146,8 @@ impl Instances {
     fn expect(&self, record: Record, paths: InstancePaths) -> Result<Returning, OpenError> {
         let deps = &self.0.deps;
         if let Some(link) = &record.spec.link {
-            deps.links.adopt(&record.id, link).map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
+            let adopted = deps.links.adopt(&record.id, link, &record.spec.policy);
+            adopted.map_err(|source| OpenError::Link { id: record.id.clone(), source })?;
         }
         let id = record.id.clone();
         if let Some(uid) = record.uid {

@@ -97,6 +97,7 @@ impl Actor {
     pub(crate) async fn remove_link(&mut self) -> Result<(), StepError> {
         if let Some(link) = &self.record.spec.link {
             self.deps.links.remove(link).await?;
+            self.deps.links.keep_ports(&self.record.id, &self.record.spec.policy.port_mappings);
         }
         self.link = SeenLink::Down;
         Ok(())

@@ -41,7 +41,10 @@ pub(crate) async fn prepare(
     let lease = deps.disks.lease(&request.image)?;
     let program = request.program(&lease)?;
     let network = &request.network;
-    let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac)?) } else { None };
+    let ports = &request.port_mappings;
+    // Before they are held: what an instance holds is its own.
+    deps.links.check_ports(id, ports).await?;
+    let link = if network.enabled { Some(deps.links.claim(id, network.ip, network.mac, ports)?) } else { None };
     let uid = deps.claim_uid().inspect_err(|_| deps.links.release(id))?;
     let spec = resolve(id, &request, driver.as_ref(), (&lease, program), link);
     let mut record = new_record(deps, id, request, spec, uid);
@@ -75,7 +78,7 @@ async fn take_back(deps: &Deps, record: &Record, draft: &InstancePaths) {
 
 /// Makes the link exist, limited as the record says before anything can pass over it.
 pub(crate) async fn raise(deps: &Deps, record: &Record, link: &Link) -> Result<(), LinkError> {
-    deps.links.ensure(&record.id, link, deps.confiner.owner(record.uid)).await?;
+    deps.links.ensure(&record.id, link, &record.spec.policy, deps.confiner.owner(record.uid)).await?;
     deps.links.limit(&record.id, link, record.spec.bandwidth_mbps).await
 }
 
@@ -115,6 +118,7 @@ fn resolve(
         hostname: request.hostname.clone().unwrap_or_else(|| id.to_string()),
         link,
         bandwidth_mbps: request.network.bandwidth_mbps,
+        policy: request.policy(),
     }
 }
 

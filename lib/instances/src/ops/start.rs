@@ -87,6 +87,8 @@ impl Actor {
     pub(crate) async fn ensure_link(&mut self) -> Result<(), StepError> {
         if let Some(link) = &self.record.spec.link {
             raise(&self.deps, &self.record, link).await?;
+            // What led to it before does so no more: now it may be another's.
+            self.deps.links.keep_ports(&self.record.id, &self.record.spec.policy.port_mappings);
         }
         self.link = SeenLink::Up;
         Ok(())

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use dataplane_instances::{ImageLease, ImageProgram, LinkError, Links, RootDiskError, RootDisks};
 use dataplane_store::Fuse;
-use dataplane_types::{Digest, Gib, InstanceId, Link, Mac, TapName};
+use dataplane_types::{Digest, Gib, GuestPolicy, InstanceId, Link, Mac, PortMapping, TapName};
 use dataplane_vmm::{
     Capabilities, Hypervisor, Launch, Purpose, Sizes, VmEvent, VmHandle, VmState, Vmm, VmmError, VmmProcess,
 };
@@ -276,16 +276,26 @@ impl RootDisks for Disks {
 
 #[async_trait]
 impl Links for World {
-    fn claim(&self, _: &InstanceId, _: Option<Ipv4Addr>, _: Option<Mac>) -> Result<Link, LinkError> {
+    fn claim(&self, _: &InstanceId, _: Option<Ipv4Addr>, _: Option<Mac>, _: &[PortMapping]) -> Result<Link, LinkError> {
         let ip = Ipv4Addr::new(10, 0, 0, 2);
         let gateway = Ipv4Addr::new(10, 0, 0, 1);
         Ok(Link { ip, prefix_len: 24, gateway, mac: Mac::of_guest(ip), tap: TapName::of(ip) })
     }
-    fn adopt(&self, _: &InstanceId, _: &Link) -> Result<(), LinkError> {
+    fn claim_ports(&self, _: &InstanceId, _: &[PortMapping]) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn keep_ports(&self, _: &InstanceId, _: &[PortMapping]) {}
+
+    async fn check_ports(&self, _: &InstanceId, _: &[PortMapping]) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn adopt(&self, _: &InstanceId, _: &Link, _: &GuestPolicy) -> Result<(), LinkError> {
         Ok(())
     }
     fn release(&self, _: &InstanceId) {}
-    async fn ensure(&self, _: &InstanceId, link: &Link, _: u32) -> Result<(), LinkError> {
+    async fn ensure(&self, _: &InstanceId, link: &Link, _: &GuestPolicy, _: u32) -> Result<(), LinkError> {
         self.step("make the TAP").await;
         let mut host = self.host();
         if !host.taps.iter().any(|(tap, _)| *tap == link.tap) {

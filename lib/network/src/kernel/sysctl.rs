@@ -12,6 +12,7 @@ pub(super) fn path_of(setting: &Setting) -> String {
     match setting {
         Setting::HostForwarding => "/proc/sys/net/ipv4/ip_forward".to_owned(),
         Setting::Forwarding(interface) => format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"),
+        Setting::RouteLocalnet(interface) => format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet"),
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn a_tap_that_cannot_be_mended_is_made_anew() {
 
     // The address went to another instance, and the old one's TAP had been left behind.
     host.network.release(&id("web-1"));
-    let heir = host.network.claim(&id("web-2"), Some(link.ip), None).unwrap();
+    let heir = host.network.claim(&id("web-2"), Some(link.ip), None, &[]).unwrap();
     host.ensure("web-2", &heir, UID + 1).unwrap();
     let third = host.find(name).unwrap();
     assert_ne!(third.index, second.index);
@@ -122,7 +122,7 @@ pub(crate) fn a_bridge_holds_as_many_guests_as_the_ledger_gives() {
     for number in 0..MAX_GUESTS {
         host.link(&format!("i{number}"));
     }
-    assert!(host.network.claim(&id("one-more"), None, None).is_err(), "refused by the ledger");
+    assert!(host.network.claim(&id("one-more"), None, None, &[]).is_err(), "refused by the ledger");
     let extra = "link add extra type veth peer name other";
     host.ns.ip(extra);
     let joined = host.ns.run(|| Command::new("ip").args(["link", "set", "extra", "master", "vmbr0"]).output());

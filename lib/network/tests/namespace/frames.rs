@@ -23,6 +23,35 @@ pub(crate) fn arp_request(from: (Mac, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
     ethernet(BROADCAST, from.0, ARP, &arp(1, from, (Mac::new([0; 6]), target)))
 }
 
+/// An ARP message to whomever, in which `from` says who it is.
+pub(crate) fn arp_message(operation: u8, to: Mac, from: (Mac, Ipv4Addr), about: (Mac, Ipv4Addr)) -> Vec<u8> {
+    ethernet(to, from.0, ARP, &arp(operation, from, about))
+}
+
+/// The same frame in a VLAN.
+pub(crate) fn tagged(frame: &[u8], tags: &[[u8; 4]]) -> Vec<u8> {
+    [&frame[..12], &tags.concat(), &frame[12..]].concat()
+}
+
+/// A router advertisement for a prefix, from a link-local address to all nodes.
+pub(crate) fn router_advertisement(from: Mac) -> Vec<u8> {
+    let mut advertisement = vec![134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+    advertisement.extend([3, 4, 64, 0xc0, 0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    advertisement.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let (mut source, mut all) = ([0; 16], [0; 16]);
+    source[..2].copy_from_slice(&[0xfe, 0x80]);
+    source[15] = 7;
+    all[..2].copy_from_slice(&[0xff, 0x02]);
+    all[15] = 1;
+    let length = u32::try_from(advertisement.len()).unwrap();
+    let pseudo = [&source[..], &all, &length.to_be_bytes(), &[0, 0, 0, 58], &advertisement].concat();
+    let sum = checksum(&pseudo);
+    advertisement[2..4].copy_from_slice(&sum);
+    let head = [0x60, 0, 0, 0, 0, u8::try_from(length).unwrap(), 58, 255];
+    let packet = [&head[..], &source, &all, &advertisement].concat();
+    ethernet(Mac::new([0x33, 0x33, 0, 0, 0, 1]), from, [0x86, 0xdd], &packet)
+}
+
 /// The answer to an ARP request for `mine`, if it is one.
 pub(crate) fn arp_answer(frame: &[u8], mine: (Mac, Ipv4Addr)) -> Option<Vec<u8>> {
     let asked = frame.get(12..14)? == ARP && frame.get(20..22)? == [0, 1] && frame.get(38..42)? == mine.1.octets();
@@ -71,8 +100,12 @@ pub(crate) fn echo_request(way: Way, number: u8) -> Vec<u8> {
 }
 
 pub(crate) fn udp(way: Way, text: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(8 + text.len()).unwrap().to_be_bytes();
-    let head = [0x10, 0, 0x20, 0, length[0], length[1], 0, 0];
+    udp_to(0x2000, way, text)
+}
+
+pub(crate) fn udp_to(port: u16, way: Way, text: &[u8]) -> Vec<u8> {
+    let (port, length) = (port.to_be_bytes(), u16::try_from(8 + text.len()).unwrap().to_be_bytes());
+    let head = [0x10, 0, port[0], port[1], length[0], length[1], 0, 0];
     ethernet(way.to.0, way.from.0, IPV4, &ipv4(UDP, way.from.1, way.to.1, &[&head[..], text].concat()))
 }
 

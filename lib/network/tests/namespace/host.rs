@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dataplane_network::{HostLink, Kernel, Network, NetworkConfig, NetworkError, StartReport};
 use dataplane_testkit::netns::{Netns, RawTap};
-use dataplane_types::{AddressPlan, InstanceId, Link, Mac};
+use dataplane_types::{AddressPlan, GuestPolicy, InstanceId, Link, Mac};
 use uuid::Uuid;
 
 use crate::frames;
@@ -28,6 +28,7 @@ pub(crate) fn config() -> NetworkConfig {
         bridge: "vmbr0".parse().unwrap(),
         plan: AddressPlan::new("192.168.100.0/24".parse().unwrap(), GATEWAY).unwrap(),
         uplink: None,
+        dns_server: Ipv4Addr::new(1, 1, 1, 1),
         owner: OWNER,
     }
 }
@@ -69,8 +70,18 @@ impl Host {
     }
 
     pub(crate) fn ensure(&self, name: &str, link: &Link, uid: u32) -> Result<(), NetworkError> {
+        self.ensure_with(name, link, GuestPolicy::default(), uid)
+    }
+
+    pub(crate) fn ensure_with(
+        &self,
+        name: &str,
+        link: &Link,
+        policy: GuestPolicy,
+        uid: u32,
+    ) -> Result<(), NetworkError> {
         let (network, id, link) = (self.network.clone(), id(name), link.clone());
-        self.ns.block_on(move || async move { network.ensure(&id, &link, uid).await })
+        self.ns.block_on(move || async move { network.ensure(&id, &link, &policy, uid).await })
     }
 
     /// Limits a link, or lifts the limit.
@@ -81,7 +92,11 @@ impl Host {
 
     pub(crate) fn remove(&self, link: &Link) -> Result<(), NetworkError> {
         let (network, link) = (self.network.clone(), link.clone());
-        self.ns.block_on(move || async move { network.remove(&link).await })
+        self.ns.block_on(move || async move {
+            network.remove(&link).await?;
+            network.settle().await;
+            Ok(())
+        })
     }
 
     pub(crate) fn teardown(&self) -> Result<(), NetworkError> {
@@ -98,7 +113,7 @@ impl Host {
 
     /// A claimed link with its TAP.
     pub(crate) fn link(&self, name: &str) -> Link {
-        let link = self.network.claim(&id(name), None, None).unwrap();
+        let link = self.network.claim(&id(name), None, None, &[]).unwrap();
         self.ensure(name, &link, UID).unwrap();
         link
     }
@@ -134,7 +149,7 @@ pub(crate) fn network(ns: &Netns, config: NetworkConfig) -> Arc<Network> {
     Arc::new(Network::new(config, Arc::new(kernel(ns))))
 }
 
-fn kernel(ns: &Netns) -> Kernel {
+pub(crate) fn kernel(ns: &Netns) -> Kernel {
     ns.run(|| Kernel::start().unwrap())
 }
 

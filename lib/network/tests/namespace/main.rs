@@ -10,8 +10,10 @@ mod devices;
 mod frames;
 mod host;
 mod limits;
+mod mortality;
 mod ownership;
-mod script;
+mod publishing;
+mod spoofing;
 mod traffic;
 
 use std::process::ExitCode;
@@ -60,8 +62,21 @@ fn main() -> ExitCode {
             what_a_limited_guest_sends_meets_every_rule,
             a_transfer_is_as_fast_as_the_limit_each_way,
             a_limit_changes_under_a_transfer;
-        script:
-            the_script_does_what_the_daemon_does,
-            the_script_hands_its_bridge_to_the_daemon;
+        mortality:
+            nothing_is_left_wherever_it_dies;
+        publishing:
+            published_ports_are_reached_from_everywhere,
+            a_guest_gets_at_the_hosts_loopback_by_nothing,
+            ports_that_anybody_has_are_refused_by_name,
+            a_change_of_ports_is_at_once_and_whole,
+            where_a_guest_may_go_is_its_list,
+            answers_are_not_egress;
+        spoofing:
+            nothing_false_gets_to_a_neighbour,
+            nothing_false_gets_out_by_the_gateway,
+            the_hosts_neighbour_table_believes_no_guest,
+            the_bridges_own_addresses_are_no_back_door,
+            the_host_serves_names_and_echo_at_the_gateway_only,
+            a_port_without_elements_is_mute;
     ])
 }

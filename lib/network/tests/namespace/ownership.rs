@@ -2,6 +2,7 @@
 
 use dataplane_network::{NetworkConfig, NetworkError};
 use dataplane_testkit::netns::Netns;
+use dataplane_types::GuestPolicy;
 use uuid::Uuid;
 
 use crate::host::{GATEWAY_MAC, Host, UID, config, forwarding, id, network, uplinked};
@@ -50,7 +51,7 @@ pub(crate) fn a_foreign_tap_is_refused_and_untouched() {
     let host = Host::started();
     // A new bridge without a port loses its carrier some time later; one with a port is settled.
     let _port = host.guest("web-0");
-    let link = host.network.claim(&id("web-1"), None, None).unwrap();
+    let link = host.network.claim(&id("web-1"), None, None, &[]).unwrap();
     host.ns.ip(&format!("tuntap add mode tap name {}", link.tap));
     for alias in ["", "00000000-0000-0000-0000-000000002222:web-1"] {
         host.ns.command("ip", &["link", "set", link.tap.as_str(), "alias", alias]);
@@ -74,11 +75,11 @@ pub(crate) fn sweep_takes_our_orphans_only() {
         ..config()
     };
     let neighbour = network(&host.ns, other);
-    let theirs = neighbour.claim(&id("orphan"), None, None).unwrap();
+    let theirs = neighbour.claim(&id("orphan"), None, None, &[]).unwrap();
     let (daemon, link) = (neighbour.clone(), theirs.clone());
     host.ns.block_on(move || async move {
         daemon.start().await.unwrap();
-        daemon.ensure(&id("orphan"), &link, UID).await.unwrap();
+        daemon.ensure(&id("orphan"), &link, &GuestPolicy::default(), UID).await.unwrap();
     });
     host.ns.ip("tuntap add mode tap name tapdeadbeef");
 
@@ -125,17 +126,17 @@ pub(crate) fn forwarding_of_a_router_is_left_alone() {
     let before = snapshot(&ns);
     let host = Host::new(ns);
     host.start().unwrap();
-    assert!(!host.ns.command("nft", &["list", "ruleset"]).contains("oifname !="));
+    assert!(!host.ns.command("nft", &["list", "ruleset"]).contains("ct state new drop"));
     host.teardown().unwrap();
     assert_eq!(snapshot(&host.ns), before);
 
     // It becomes one while we run: from the next start on it is theirs, and stays when we go.
     host.ns.command("sh", &["-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]);
     host.start().unwrap();
-    assert!(host.ns.command("nft", &["list", "ruleset"]).contains("oifname !="));
+    assert!(host.ns.command("nft", &["list", "ruleset"]).contains("ct state new drop"));
     host.ns.command("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
     host.start().unwrap();
-    assert!(!host.ns.command("nft", &["list", "ruleset"]).contains("oifname !="));
+    assert!(!host.ns.command("nft", &["list", "ruleset"]).contains("ct state new drop"));
     host.teardown().unwrap();
     assert_eq!(forwarding(&host.ns, "eth0"), "1");
 }

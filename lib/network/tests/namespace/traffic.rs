@@ -86,13 +86,13 @@ pub(crate) fn a_stranger_does_not_reach_a_guest() {
 }
 
 /// A socket of the world that shows what leaves the host.
-fn listen(world: &Netns, address: Ipv4Addr) -> UdpSocket {
+pub(crate) fn listen(world: &Netns, address: Ipv4Addr) -> UdpSocket {
     let socket = world.run(move || UdpSocket::bind((address, 0x2000)).unwrap());
     socket.set_nonblocking(true).unwrap();
     socket
 }
 
-fn arrived(socket: &UdpSocket) -> Vec<(Vec<u8>, std::net::SocketAddr)> {
+pub(crate) fn arrived(socket: &UdpSocket) -> Vec<(Vec<u8>, std::net::SocketAddr)> {
     let mut buffer = [0; 100];
     std::iter::from_fn(|| socket.recv_from(&mut buffer).ok().map(|(n, from)| (buffer[..n].to_vec(), from))).collect()
 }
@@ -119,7 +119,7 @@ pub(crate) fn a_guest_does_not_claim_foreign_addresses_towards_the_uplink() {
     assert_eq!(heard.1.ip(), forged.from.1);
 }
 
-fn wait_for(socket: &UdpSocket) -> (Vec<u8>, std::net::SocketAddr) {
+pub(crate) fn wait_for(socket: &UdpSocket) -> (Vec<u8>, std::net::SocketAddr) {
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     let mut buffer = [0; 100];
