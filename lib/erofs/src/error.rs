@@ -28,7 +28,7 @@ pub enum Limit {
     DeviceMinor,
     /// The size of a file, holes included.
     FileBytes,
-    /// The size of the image.
+    /// The size of the image, which is then of no further use.
     ImageBytes,
     /// Directories of one image.
     Directories,

@@ -9,10 +9,8 @@ use crate::error::{ErofsError, Fault};
 use crate::format::{BLOCK, FileType, HOLE, Inode, Layout, Owner, put};
 use crate::writer::{ImageWriter, Node, fits_inline, narrow};
 
-/// What is written at once.
+/// What is read and written at once.
 const GATHER: usize = 256 << 10;
-/// What is read of a reader at once.
-const READ: usize = 128 << 10;
 /// Zeros that are gathered; more are left out of the image's own file.
 const FEW_ZEROS: u64 = 64 << 10;
 /// Entries of the largest map of chunks.
@@ -66,11 +64,16 @@ impl<'a> FileWriter<'a> {
     /// [`ErofsError::Length`] when they are more than was said; [`Limit::ImageBytes`](crate::Limit::ImageBytes);
     /// [`ErofsError::Io`].
     pub fn data(&mut self, bytes: &[u8]) -> Result<(), ErofsError> {
+        if bytes.is_empty() {
+            // It does not end a hole either.
+            return Ok(());
+        }
         self.expect(bytes.len() as u64)?;
         self.end_hole()?;
+        self.gather(bytes)?;
         self.came += bytes.len() as u64;
         self.writer.data_bytes += bytes.len() as u64;
-        self.gather(bytes)
+        Ok(())
     }
 
     /// The next bytes are zero, and nothing is stored for them as far as whole blocks allow.
@@ -89,7 +92,7 @@ impl<'a> FileWriter<'a> {
     /// As [`data`](Self::data) and [`finish`](Self::finish); [`ErofsError::Content`] with what the reader said.
     pub fn fill(mut self, mut content: impl Read) -> Result<Node, ErofsError> {
         // One byte more than is expected tells whether there is more.
-        let room = usize::try_from(self.size.saturating_add(1)).unwrap_or(READ).min(READ);
+        let room = usize::try_from(self.size.saturating_add(1)).unwrap_or(GATHER).min(GATHER);
         let mut buffer = vec![0; room];
         loop {
             match content.read(&mut buffer) {

@@ -66,10 +66,11 @@
 //! [`Summary::kernel`] says what an image needs. 5.4 is the first that mounts what is written without holes.
 //!
 //! # Bounds
-//! Memory does not grow with the tree: names wait in a sorter of 8 MiB and 4 MiB of directories in a table, before both
-//! go to nameless files in [`Options::scratch`]; 1 MiB of attributes is remembered, to share them; a file's map of
-//! holes takes at most 24 MiB while it is written, and that only when it has a million of them. Scratch files take about
-//! 40 bytes and the name for each entry.
+//! Memory does not grow with the tree. In it are 8 MiB of names, 1 MiB of further names of nodes, 4 MiB of directories,
+//! 1 MiB of attributes that may be shared, 256 KiB of inodes and as much of content; a few more for what points into
+//! them, and for reading the names back. What exceeds that goes to nameless files in [`Options::scratch`], about 20
+//! bytes and the name for each entry. The map of one file's holes takes at most 24 MiB while it is written, and that
+//! only when it has half a million of them.
 //!
 //! What the format or Linux cannot hold is refused with the entry's path and the [`Limit`]. That a name is there twice,
 //! or a node has too many names, is found at the end.

@@ -55,6 +55,8 @@ impl Output {
     pub(crate) fn reserve(&mut self, blocks: u64) -> Result<u64, Fault> {
         let end = self.next.saturating_add(blocks);
         if end > MAX_BLOCKS {
+            // Whoever asked may have written a part already.
+            self.broken = true;
             return Err(Fault::Limit(Limit::ImageBytes, end.saturating_mul(BLOCK as u64)));
         }
         Ok(std::mem::replace(&mut self.next, end))
@@ -186,6 +188,7 @@ mod tests {
         assert!(matches!(output.place(&[1], 32), Err(Fault::Limit(Limit::ImageBytes, _))));
         assert!(output.reserve(1).is_ok());
         assert!(matches!(output.reserve(1), Err(Fault::Limit(Limit::ImageBytes, _))));
+        assert!(matches!(output.finish(), Err(ErofsError::Broken)), "a part may be missing");
     }
 
     #[test]
