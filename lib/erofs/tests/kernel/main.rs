@@ -164,7 +164,13 @@ fn files_of_gigabytes_come_through() {
     let options = Options { uuid: UUID, epoch: EPOCH, scratch: &scratch };
     let mut image = ImageWriter::new(image_file(), &options).unwrap();
     let (root, meta) = (image.root(), Meta::plain(0o644));
-    let piece = |at: u64| model::bytes(PIECE as u64, u32::try_from(at).unwrap());
+    // Each piece has its number in every block.
+    let random = model::bytes(PIECE as u64, 7);
+    let piece = |at: u64| {
+        let mut piece = random.clone();
+        piece.chunks_exact_mut(4096).for_each(|block| block[..8].copy_from_slice(&at.to_le_bytes()));
+        piece
+    };
     let mut full = image.file(root, b"full", &meta.attributes(), PIECES * PIECE as u64 + 5).unwrap();
     (0..PIECES).for_each(|at| full.data(&piece(at)).unwrap());
     full.data(b"tail!").unwrap();
