@@ -35,8 +35,12 @@ fn xattrs() -> impl Strategy<Value = Xattrs> {
 fn meta() -> impl Strategy<Value = Meta> {
     let id = || prop_oneof![3 => Just(0), 1 => 0..=65_535u32, 1 => any::<u32>()].prop_map(|id| id.min(u32::MAX - 1));
     let epoch = (i64::try_from(EPOCH.seconds).expect("a time"), EPOCH.nanoseconds);
-    let mtime =
-        prop_oneof![2 => Just(epoch), 2 => (0..1i64 << 33, 0..1_000_000_000u32), 1 => (-(1i64 << 33)..0, 0..9u32)];
+    let mtime = prop_oneof![
+        2 => Just(epoch),
+        1 => Just((epoch.0, 8)),
+        2 => (0..1i64 << 33, 0..1_000_000_000u32),
+        1 => (-(1i64 << 33)..0, 0..9u32),
+    ];
     let mode = prop_oneof![Just(0o644), 0..=0o7777u16];
     (mode, id(), id(), mtime, xattrs()).prop_map(|(mode, uid, gid, mtime, xattrs)| Meta {
         mode,
