@@ -14,6 +14,10 @@ use crate::harness::{Host, PATIENCE, shell_image};
 const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(4);
 
+/// Megabits per second: few, since a guest that is emulated inside an emulated host does not come to much more.
+const FIRST: u32 = 3;
+const THEN: u32 = 2;
+
 /// What waits in our own socket is not sent: little enough not to be taken for it.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -34,31 +38,31 @@ async fn a_limit_holds_through_a_killed_daemon_a_change_and_a_standby() {
          sleep 1; echo listening; sleep 10000"
     );
     let made = json!({ "id": "slow", "image": image, "memory_mb": 256, "vcpus": 1, "disk_gb": 1,
-        "network": { "bandwidth_mbps": 20 }, "cmd": ["/bin/sh", "-c", script] });
+        "network": { "bandwidth_mbps": FIRST }, "cmd": ["/bin/sh", "-c", script] });
     let instance = host.create(made).await.unwrap();
-    assert_eq!(instance["network"]["bandwidth_mbps"], 20);
+    assert_eq!(instance["network"]["bandwidth_mbps"], FIRST);
     let address = instance["private_ip"].as_str().unwrap().to_owned();
     host.line("slow", "listening").await.unwrap();
-    holds(&host, &address, 20.0, "fresh");
+    holds(&host, &address, FIRST, "fresh");
 
     host.daemon.kill().unwrap();
     host.daemon.launch().unwrap();
-    holds(&host, &address, 20.0, "after the daemon was killed");
+    holds(&host, &address, FIRST, "after the daemon was killed");
 
-    let changed = patch(&host, json!(5)).await;
-    assert_eq!(changed, json!(5));
-    holds(&host, &address, 5.0, "changed");
+    let changed = patch(&host, json!(THEN)).await;
+    assert_eq!(changed, json!(THEN));
+    holds(&host, &address, THEN, "changed");
 
     for action in ["standby", "restore"] {
         let answer = host.client.act(&format!("/instances/slow/{action}")).await.unwrap();
         assert_eq!(answer.status, 200, "{action}: {:?}", answer.body);
     }
-    holds(&host, &address, 5.0, "restored");
+    holds(&host, &address, THEN, "restored");
 
     assert_eq!(patch(&host, json!(null)).await, json!(null));
     let free = host.daemon.space().run(move || received(&address));
     println!("without a limit: {free:.1} Mbit/s");
-    assert!(free > 25.0, "{free}");
+    assert!(free > 1.2 * f64::from(FIRST), "{free}");
     host.delete("slow", 0).await.unwrap();
     host.assert_clean();
     assert!(!host.daemon.space().ip("-o link").contains("ifb"));
@@ -74,7 +78,8 @@ async fn patch(host: &Host, limit: serde_json::Value) -> serde_json::Value {
 
 /// That both ways are as fast as the limit, within a tenth. A machine that is busy elsewhere delays what it then catches
 /// up with, so one time of three both have to be.
-fn holds(host: &Host, address: &str, megabits: f64, when: &str) {
+fn holds(host: &Host, address: &str, megabits: u32, when: &str) {
+    let megabits = f64::from(megabits);
     let mut seen = Vec::new();
     while seen.len() < 3 {
         let address = address.to_owned();
