@@ -62,7 +62,7 @@ async fn a_limit_holds_through_a_killed_daemon_a_change_and_a_standby() {
     assert_eq!(patch(&host, json!(null)).await, json!(null));
     let free = host.daemon.space().run(move || received(&address));
     println!("without a limit: {free:.1} Mbit/s");
-    assert!(free > 1.2 * f64::from(FIRST), "{free}");
+    assert!(free > 1.2 * f64::from(THEN), "{free}");
     host.delete("slow", 0).await.unwrap();
     host.assert_clean();
     assert!(!host.daemon.space().ip("-o link").contains("ifb"));
