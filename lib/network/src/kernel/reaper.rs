@@ -97,8 +97,11 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, mut wire: Wire, group: u32) {
+    fn run(&self, mut wire: Wire, first_group: u32) {
+        let mut group = first_group;
         while let Some(links) = self.next() {
+            // A new one each time: what could not be removed may be in use again when the next ones go.
+            group = group.wrapping_add(1);
             if let Err(error) = remove(&mut wire, &links, group) {
                 warn!(network.links = ?links.keys(), error = %error, "interfaces are not removed; the next start tries again");
             }
@@ -126,10 +129,10 @@ impl Shared {
 }
 
 fn remove(wire: &mut Wire, links: &BTreeMap<String, u32>, group: u32) -> io::Result<()> {
-    for index in links.values() {
-        gone_is_fine(wire, link_message(RTM_SETLINK, *index, group))?;
-    }
-    gone_is_fine(wire, link_message(RTM_DELLINK, 0, group))
+    let grouped: Vec<_> =
+        links.values().map(|index| gone_is_fine(wire, link_message(RTM_SETLINK, *index, group))).collect();
+    let removed = gone_is_fine(wire, link_message(RTM_DELLINK, 0, group));
+    grouped.into_iter().chain([removed]).collect()
 }
 
 fn gone_is_fine(wire: &mut Wire, request: Request) -> io::Result<()> {

@@ -116,7 +116,52 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn mapping(number: u16) -> PortMapping {
+    PortMapping { host_port: number, guest_port: 80, protocol: dataplane_types::Transport::Tcp }
+}
+
 proptest! {
+    /// Ports are claimed all or none, kept in part, and let go with the instance; a restart knows what records name.
+    #[test]
+    fn no_port_ever_has_two_holders(
+        steps in proptest::collection::vec((0..3_u8, 0..5_usize, proptest::collection::vec(1..9_u16, 0..4)), 1..100)
+    ) {
+        let mut ledger = ledger("10.0.0.0/28", "10.0.0.1");
+        let mut model: HashMap<u16, usize> = HashMap::new();
+        for (what, number, ports) in steps {
+            let wanted: Vec<_> = ports.iter().copied().map(mapping).collect();
+            match what {
+                0 => {
+                    let rival = ports.iter().find(|port| model.get(port).is_some_and(|holder| *holder != number));
+                    match ledger.claim_ports(&id(number), &wanted) {
+                        Ok(()) => {
+                            prop_assert_eq!(rival, None);
+                            model.extend(ports.iter().map(|port| (*port, number)));
+                        }
+                        Err(ClaimError::PortInUse { port, holder }) => {
+                            prop_assert!(model.get(&port.number).is_some_and(|held| id(*held) == holder));
+                            prop_assert!(rival.is_some());
+                        }
+                        Err(other) => prop_assert!(false, "{}", other),
+                    }
+                }
+                1 => {
+                    ledger.keep_ports(&id(number), &wanted);
+                    model.retain(|port, holder| *holder != number || ports.contains(port));
+                }
+                _ => {
+                    ledger.release(&id(number));
+                    model.retain(|_, holder| *holder != number);
+                }
+            }
+            for port in 1..9 {
+                let holders: Vec<_> = (0..5).filter(|holder| ledger.holds_port(&id(*holder), mapping(port).host())).collect();
+                prop_assert_eq!(holders, model.get(&port).copied().into_iter().collect::<Vec<_>>());
+            }
+            prop_assert_eq!(ledger.ports.values().map(BTreeSet::len).sum::<usize>(), model.len());
+        }
+    }
+
     /// Whatever is asked in whatever order: one holder of each address and MAC, and the three maps agree.
     #[test]
     fn nothing_ever_has_two_holders(steps in proptest::collection::vec(step(), 1..200)) {
