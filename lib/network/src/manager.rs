@@ -1,5 +1,5 @@
-//! The manager: start, the claims, one TAP per instance, sweeping and teardown. It decides what is ours and what may be
-//! touched; the backend carries out.
+//! The manager: start, the claims, one TAP per instance. It decides what is ours and what may be touched; the backend
+//! carries out.
 //!
 //! Invariant: whatever does not carry our mark is refused or passed over, never changed; and every act may be repeated.
 
@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dataplane_types::{GuestPolicy, InstanceId, Link, Mac, PortMapping, TapName};
+use dataplane_types::{GuestPolicy, InstanceId, Link, Mac, PortMapping};
 use tracing::{info, warn};
 
 use crate::backend::{Backend, BridgeSpec, HostLink, LinkKind, Setting, TapSpec, gateway_net};
 use crate::check::{self, Check};
 use crate::config::{InterfaceName, NetworkConfig};
-use crate::element::{self, Element, Family};
+use crate::element::{self, Element};
 use crate::error::NetworkError;
 use crate::ledger::{ClaimError, Ledger};
-use crate::limit::{ifb_of, tap_of};
+use crate::limit::ifb_of;
 use crate::mark::{self, BridgeMark};
 use crate::rules::Rules;
 use crate::ruleset::{self, Uplink};
@@ -32,29 +32,14 @@ pub struct StartReport {
     pub table: String,
 }
 
-/// What there is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkStatus {
-    /// An interface of the bridge's name.
-    pub bridge: Option<HostLink>,
-    /// Whether that carries our mark.
-    pub is_ours: bool,
-    /// The TAPs that carry our mark.
-    pub taps: Vec<HostLink>,
-    /// Our tables that are loaded.
-    pub tables: Vec<(Family, String)>,
-    /// The same that `/readyz` looks at.
-    pub checks: Vec<Check>,
-}
-
 /// Handle to the network of this daemon; cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct Network {
     pub(crate) config: NetworkConfig,
     pub(crate) backend: Arc<dyn Backend>,
-    ledger: Mutex<Ledger>,
-    rules: Rules,
-    started: Mutex<Option<StartReport>>,
+    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) rules: Rules,
+    pub(crate) started: Mutex<Option<StartReport>>,
 }
 
 impl Network {
@@ -287,101 +272,13 @@ impl Network {
         self.backend.discarded().await;
     }
 
-    /// Removes the TAPs that carry our mark and that neither `keep` nor the ledger names.
-    ///
-    /// # Errors
-    /// [`NetworkError::Teardown`] with those that could not be removed; the others are gone.
-    pub async fn sweep(&self, keep: &[TapName]) -> Result<Vec<String>, NetworkError> {
-        // The ledger is asked after the interfaces were listed, and a claim comes before its TAP: no TAP of a claim made
-        // meanwhile is taken for an orphan.
-        let is_kept = |name: &str| {
-            let tap = tap_of(name);
-            let name = tap.as_ref().map_or(name, TapName::as_str);
-            keep.iter().any(|tap| tap.as_str() == name) || lock(&self.ledger).holds_tap(name)
-        };
-        self.remove_taps(|link| !is_kept(&link.name)).await
-    }
-
-    /// What is there of ours, whoever made it; changes nothing.
-    ///
-    /// # Errors
-    /// What the host said.
-    pub async fn status(&self) -> Result<NetworkStatus, NetworkError> {
-        let links = self.backend.links().await?;
-        let bridge = links.iter().find(|link| link.name == self.config.bridge.as_str()).cloned();
-        let is_ours = bridge.is_some() && self.bridge_mark(bridge.as_ref()).is_ok();
-        let addressing = self.backend.addressing().await?;
-        let uplink = self.find_uplink(addressing.default_interface(&self.config.bridge)).await?;
-        let table = self.config.table();
-        let mut tables = Vec::new();
-        for family in [Family::Bridge, Family::Inet] {
-            if self.backend.table_exists(family, &table).await? {
-                tables.push((family, table.clone()));
-            }
-        }
-        let report = StartReport { uplink, bridge_created: false, table };
-        let checks = check::run(&self.config, self.backend.as_ref(), Some(&report)).await;
-        let taps = links.into_iter().filter(|link| self.is_our_tap(link)).collect();
-        Ok(NetworkStatus { bridge, is_ours, taps, tables, checks })
-    }
-
     /// What `/readyz` asks: is everything there that [`Self::start`] made?
     pub async fn check(&self) -> Vec<Check> {
         let started = lock(&self.started).clone();
         check::run(&self.config, self.backend.as_ref(), started.as_ref()).await
     }
 
-    /// Removes everything that is ours and nothing else: TAPs, bridge, rules, and forwarding on the uplink where it was
-    /// off before us. Claims are untouched.
-    ///
-    /// # Errors
-    /// [`NetworkError::Teardown`] with what is left; everything else is gone.
-    pub async fn teardown(&self) -> Result<(), NetworkError> {
-        if !self.backend.is_real() {
-            return Ok(());
-        }
-        let mut left = match self.remove_taps(|_| true).await {
-            Ok(_) => Vec::new(),
-            Err(NetworkError::Teardown(left)) => left,
-            Err(other) => vec![chain(&other)],
-        };
-        match self.backend.link(self.config.bridge.as_str()).await {
-            Ok(Some(bridge)) => match self.bridge_mark(Some(&bridge)) {
-                Ok(mark) => {
-                    self.restore_forwarding(mark.forwarding).await;
-                    left.extend(self.backend.remove_link(&bridge).await.err().map(|error| chain(&error)));
-                }
-                Err(_foreign) => warn!(network.bridge = %self.config.bridge, "bridge is not ours and stays"),
-            },
-            Ok(None) => {}
-            Err(error) => left.push(chain(&error)),
-        }
-        left.extend(self.backend.apply_ruleset(&ruleset::remove(&self.config)).await.err().map(|error| chain(&error)));
-        self.rules.forget().await;
-        *lock(&self.started) = None;
-        if left.is_empty() { Ok(()) } else { Err(NetworkError::Teardown(left)) }
-    }
-
-    async fn remove_taps(&self, doomed: impl Fn(&HostLink) -> bool) -> Result<Vec<String>, NetworkError> {
-        let mut going = BTreeSet::new();
-        for link in self.backend.links().await? {
-            if self.is_ours(&link) && doomed(&link) {
-                going.insert(link.name.clone());
-                self.backend.discard_link(link).await;
-            }
-        }
-        self.backend.discarded().await;
-        let links = self.backend.links().await?;
-        let stayed = links.into_iter().filter(|link| going.contains(&link.name) && self.is_ours(link) && doomed(link));
-        let left: Vec<String> = stayed.map(|link| link.name).collect();
-        if left.is_empty() { Ok(going.into_iter().collect()) } else { Err(NetworkError::Teardown(left)) }
-    }
-
-    fn is_ours(&self, link: &HostLink) -> bool {
-        self.is_our_tap(link) || self.is_our_ifb(link)
-    }
-
-    fn is_our_tap(&self, link: &HostLink) -> bool {
+    pub(crate) fn is_our_tap(&self, link: &HostLink) -> bool {
         link.kind == LinkKind::Tun && mark::is_our_tap(link.alias.as_deref(), self.config.owner)
     }
 
@@ -397,7 +294,7 @@ impl Network {
 
     /// The mark of the bridge if it is ours or absent. Creation sets the MAC at once and the alias a
     /// moment later: one with our MAC and no alias is what a crash in between left.
-    fn bridge_mark(&self, bridge: Option<&HostLink>) -> Result<BridgeMark, NetworkError> {
+    pub(crate) fn bridge_mark(&self, bridge: Option<&HostLink>) -> Result<BridgeMark, NetworkError> {
         let fresh = BridgeMark { owner: self.config.owner, forwarding: None };
         let Some(bridge) = bridge else { return Ok(fresh) };
         let alias = bridge.alias.as_deref().unwrap_or_default();
@@ -410,7 +307,7 @@ impl Network {
             .ok_or_else(|| NetworkError::ForeignBridge { bridge: self.config.bridge.clone(), alias: alias.to_owned() })
     }
 
-    async fn find_uplink(&self, default: Option<&str>) -> Result<Option<InterfaceName>, NetworkError> {
+    pub(crate) async fn find_uplink(&self, default: Option<&str>) -> Result<Option<InterfaceName>, NetworkError> {
         let uplink = match (&self.config.uplink, default) {
             (Some(chosen), _) => chosen.clone(),
             (None, Some(name)) => name.parse().map_err(NetworkError::UplinkName)?,
@@ -438,7 +335,7 @@ impl Network {
         Ok(Uplink { interface, guarded })
     }
 
-    async fn restore_forwarding(&self, interface: Option<InterfaceName>) {
+    pub(crate) async fn restore_forwarding(&self, interface: Option<InterfaceName>) {
         let Some(interface) = interface else { return };
         let still_ours = matches!(self.backend.setting(&Setting::HostForwarding).await, Ok(false));
         if !still_ours {
@@ -451,7 +348,7 @@ impl Network {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each section leaves the value whole, so a panic elsewhere does not spoil it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
