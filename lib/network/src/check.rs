@@ -148,11 +148,13 @@ async fn uplink(config: &NetworkConfig, backend: &dyn Backend, started: &StartRe
 }
 
 async fn forwarding(config: &NetworkConfig, backend: &dyn Backend, started: &StartReport) -> Outcome {
-    let Some(uplink) = &started.uplink else { return Ok(Ok("not needed without an uplink".to_owned())) };
-    for interface in [&config.bridge, uplink] {
+    for interface in [Some(&config.bridge), started.uplink.as_ref()].into_iter().flatten() {
         if !backend.setting(&Setting::Forwarding(interface.clone())).await? {
             return Ok(Err(format!("net.ipv4.conf.{interface}.forwarding is 0")));
         }
     }
-    Ok(Ok(format!("between {} and {uplink}", config.bridge)))
+    Ok(Ok(match &started.uplink {
+        Some(uplink) => format!("between {} and {uplink}", config.bridge),
+        None => format!("of {} only: there is no uplink", config.bridge),
+    }))
 }

@@ -82,7 +82,8 @@ impl Network {
         // Not before the rules that keep guests from the host's loopback.
         let ours = self.config.bridge.clone();
         self.backend.set(&Setting::RouteLocalnet(ours.clone()), true).await?;
-        self.backend.set(&Setting::Forwarding(ours), uplink.is_some()).await?;
+        // Without an uplink too: whoever else the host routes for reaches published ports.
+        self.backend.set(&Setting::Forwarding(ours), true).await?;
         if let Some(uplink) = &uplink {
             self.backend.set(&Setting::Forwarding(uplink.interface.clone()), true).await?;
         }

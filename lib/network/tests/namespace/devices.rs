@@ -21,7 +21,7 @@ pub(crate) fn start_makes_the_bridge_and_may_be_repeated() {
     assert_eq!((made.mac, made.alias), (Some(GATEWAY_MAC), Some(format!("dataplane:{OWNER}"))));
     assert!(host.ns.ip("-o -4 addr show vmbr0").contains("inet 192.168.100.1/24"));
     assert_eq!(host.ns.ip("-6 addr show vmbr0"), "", "no IPv6 on the bridge");
-    assert_eq!(host.forwarding("vmbr0"), "0", "nothing to forward to without an uplink");
+    assert_eq!(host.forwarding("vmbr0"), "1", "published ports are reached without an uplink too");
     assert_eq!(host.complaints(), Vec::<String>::new());
 
     host.ns.ip("link set vmbr0 address 02:00:00:00:00:01");
