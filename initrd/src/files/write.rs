@@ -200,12 +200,18 @@ fn fill(file: &mut File, region: &Region, content: &mut impl Read) -> Result<(),
         let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let read = content.read_exact(&mut buffer[..most]);
         read.map_err(|error| Trouble::Archive(Fault::Io(error)))?;
-        for block in buffer[..most].chunks(HOLE) {
-            if block.len() == HOLE && block.iter().all(|byte| *byte == 0) {
-                file.seek(SeekFrom::Current(i64::try_from(HOLE).unwrap_or(0)))?;
+        // As few calls as there are runs: each costs more than its bytes do.
+        let is_hole = |block: &[u8]| block.len() == HOLE && block.iter().all(|byte| *byte == 0);
+        let blocks: Vec<&[u8]> = buffer[..most].chunks(HOLE).collect();
+        let mut at = 0;
+        for run in blocks.chunk_by(|one, next| is_hole(one) == is_hole(next)) {
+            let length: usize = run.iter().map(|block| block.len()).sum();
+            if is_hole(run[0]) {
+                file.seek(SeekFrom::Current(i64::try_from(length).unwrap_or(0)))?;
             } else {
-                file.write_all(block)?;
+                file.write_all(&buffer[at..at + length])?;
             }
+            at += length;
         }
         left -= most as u64;
     }
