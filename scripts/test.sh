@@ -117,7 +117,8 @@ in_nested_host() {
 		--env HYPERVISOR=cloud-hypervisor --env DATAPLANE_TEST_VMM=cloud-hypervisor \
 		--env "STANDBY_ROUNDS=${STANDBY_ROUNDS:-3}" --env STANDBY_DIRTY_MIB \
 		--env "DATAPLANE_TEST_EXECS=${DATAPLANE_TEST_EXECS:-60}" \
-		--env "DATAPLANE_TEST_STREAM_MIB=${DATAPLANE_TEST_STREAM_MIB:-8}" --env RUST_LOG --env RUST_BACKTRACE \
+		--env "DATAPLANE_TEST_STREAM_MIB=${DATAPLANE_TEST_STREAM_MIB:-8}" \
+		--env "DATAPLANE_TEST_FILE_MIB=${DATAPLANE_TEST_FILE_MIB:-40}" --env RUST_LOG --env RUST_BACKTRACE \
 		--share "$target/debug/dataplane" --share "$binary" "${tools[@]}" \
 		-- scripts/nested/tests "$nested_limit" "$binary" "$@" 2>&1 | tee "$log"
 }
