@@ -111,7 +111,7 @@ tier4() {
 in_nested_host() {
 	local log=$1 binary=$2 tool tools=()
 	shift 2
-	for tool in busybox mke2fs e2fsck debugfs; do tools+=(--share "$(command -v "$tool")"); done
+	for tool in busybox mke2fs e2fsck debugfs tar; do tools+=(--share "$(command -v "$tool")"); done
 	# A host that says nothing for longer than a test may take has frozen.
 	scripts/nested-host --timeout "${NESTED_TIMEOUT:-1800}" --silence $((nested_limit + 60)) \
 		--env HYPERVISOR=cloud-hypervisor --env DATAPLANE_TEST_VMM=cloud-hypervisor \
