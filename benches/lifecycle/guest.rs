@@ -28,9 +28,9 @@ const CHUNK: usize = 256 << 10;
 fn node() -> Node {
     let node = Node::start();
     node.run(512, &json!({ "disk_gb": 2 }));
-    exec(&node, &["/bin/busybox", "mkdir", "-p", "/work"]);
+    exec(&node, &["/bin/busybox", "mkdir", "-p", "/copy"]);
     let count = format!("count={}", COPIED >> 20);
-    exec(&node, &["/bin/busybox", "dd", "if=/dev/urandom", "of=/work/file", "bs=1M", &count]);
+    exec(&node, &["/bin/busybox", "dd", "if=/dev/urandom", "of=/copy/file", "bs=1M", &count]);
     node
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn files(table: &mut Table) {
         times[0].push(said(&node));
         times[1].push(download(&node));
         times[2].push(fed(&node, "/dev/null"));
-        written.push(fed(&node, "/work/written"));
+        written.push(fed(&node, "/copy/written"));
         times[3].push(upload(&node));
     }
     let rate = |times: &Times| (COPIED >> 20) as f64 / times.quantile(0.0) * 1e3;
@@ -143,7 +143,7 @@ fn fed(node: &Node, to: &str) -> Duration {
 }
 
 fn download(node: &Node) -> Duration {
-    let request = Request::get("/instances/sample/files?path=/work/file").header("host", "localhost");
+    let request = Request::get("/instances/sample/files?path=/copy/file").header("host", "localhost");
     let begin = Instant::now();
     node.runtime.block_on(async {
         let mut answer = node.client.send(request.body(Full::default()).unwrap()).await.unwrap();
@@ -170,7 +170,7 @@ fn upload(node: &Node) -> Duration {
     let end = Bytes::from_static(&[0; 1024]);
     let chunk = Bytes::from(vec![7; CHUNK]);
     let body = iter([head]).chain(iter(std::iter::repeat_n(chunk, COPIED / CHUNK))).chain(iter([end]));
-    let request = Request::put("/instances/sample/files?path=/work").header("host", "localhost");
+    let request = Request::put("/instances/sample/files?path=/copy").header("host", "localhost");
     let request = request.header("content-type", "application/x-tar");
     let body = StreamBody::new(body.map(|bytes| Ok::<_, std::io::Error>(Frame::data(bytes))));
     let begin = Instant::now();

@@ -35,14 +35,13 @@ async fn a_limit_holds_through_a_killed_daemon_a_change_and_a_standby() {
     let nc = "/bin/busybox nc -l -p";
     let script = format!(
         "while :; do {nc} {SOURCE} < /dev/zero; done & while :; do {nc} {SINK} > /dev/null; done & \
-         sleep 1; echo listening; sleep 10000"
+         sleep 10000"
     );
     let made = json!({ "id": "slow", "image": image, "memory_mb": 256, "vcpus": 1, "disk_gb": 1,
         "network": { "bandwidth_mbps": FIRST }, "cmd": ["/bin/sh", "-c", script] });
     let instance = host.create(made).await.unwrap();
     assert_eq!(instance["network"]["bandwidth_mbps"], FIRST);
     let address = instance["private_ip"].as_str().unwrap().to_owned();
-    host.line("slow", "listening").await.unwrap();
     holds(&host, &address, FIRST, "fresh");
 
     host.daemon.kill().unwrap();

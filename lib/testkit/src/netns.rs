@@ -25,6 +25,14 @@ use nix::sched::{CloneFlags, unshare};
 /// How long a test waits for a frame that has to come. Never used to prove that one does not.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Functions of modules, as [`main`] takes them: `module: function, function; …`.
+#[macro_export]
+macro_rules! netns_tests {
+    ($($module:ident: $($name:ident),+ $(,)?;)+) => {
+        &[$($((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn())),+),+]
+    };
+}
+
 /// A test binary's `main` (with `harness = false`): runs the tests in libtest's manner. Without root they are ignored
 /// and counted as such.
 #[must_use]

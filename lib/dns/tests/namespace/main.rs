@@ -9,14 +9,8 @@ mod upstream;
 
 use std::process::ExitCode;
 
-macro_rules! tests {
-    ($($module:ident: $($name:ident),+ $(,)?;)+) => {
-        &[$($((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn())),+),+]
-    };
-}
-
 fn main() -> ExitCode {
-    dataplane_testkit::netns::main(tests![
+    dataplane_testkit::netns::main(dataplane_testkit::netns_tests![
         names:
             guests_resolve_each_other_forwards_and_backwards,
             other_names_come_from_upstream,

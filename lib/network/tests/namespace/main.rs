@@ -18,14 +18,8 @@ mod traffic;
 
 use std::process::ExitCode;
 
-macro_rules! tests {
-    ($($module:ident: $($name:ident),+ $(,)?;)+) => {
-        &[$($((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn())),+),+]
-    };
-}
-
 fn main() -> ExitCode {
-    dataplane_testkit::netns::main(tests![
+    dataplane_testkit::netns::main(dataplane_testkit::netns_tests![
         devices:
             start_makes_the_bridge_and_may_be_repeated,
             a_tap_is_as_promised_and_kept,
